@@ -1,0 +1,56 @@
+# transitd. `make help` lists the targets. Anything longer than a line lives in .ci/.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+PKG     := github.com/transitd/transitd/pkg/version
+LDFLAGS := -s -w -X $(PKG).linkedVersion=$(VERSION) -X $(PKG).linkedCommit=$(COMMIT)
+
+# Seconds of each fuzz target, as go test takes them: make fuzz FUZZTIME=10m
+FUZZTIME ?= 30s
+# Options of the demo: make demo DEMO="--edge bird -o json"
+DEMO ?=
+
+GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help build test check lint fuzz bench demo generate clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## static binaries in bin/ (GOARCH=arm64 make build for the other machine)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+test: ## everything: installs the peers, vet, lint, race tests, fuzz targets (root, about 20 minutes)
+	@.ci/need-root 'make test' 'its tests build networks in namespaces'
+	@.ci/install-peers
+	@$(MAKE) --no-print-directory build
+	go vet ./...
+	@$(MAKE) --no-print-directory lint
+	.ci/race-tests
+	@$(MAKE) --no-print-directory fuzz
+
+check: ## what needs no root: vet, the arm64 build, short tests
+	go vet ./...
+	GOARCH=arm64 CGO_ENABLED=0 go build -buildvcs=false ./...
+	go test -short ./...
+
+lint: ## golangci-lint with .golangci.yml (the first run builds it: one to two minutes)
+	$(GOLANGCI) run ./...
+
+fuzz: ## every fuzz target for FUZZTIME, two at a time
+	.ci/fuzz $(FUZZTIME)
+
+bench: ## Go benchmarks of the packages (what the whole does: transitlab demo)
+	go test -run '^$$' -bench . -benchmem ./...
+
+demo: ## Azure in network namespaces: the loop, then transitd without it (root, a few minutes)
+	@.ci/need-root 'make demo' 'it builds networks in namespaces'
+	@.ci/install-peers iproute2
+	@$(MAKE) --no-print-directory build
+	bin/transitlab demo $(DEMO)
+
+generate: ## the documents made from code: docs/configuration.md, docs/schema.json, golden files
+	go test ./pkg/config -update
+
+clean: ## remove bin/
+	rm -rf bin

@@ -1,0 +1,317 @@
+package bgp
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/transitd/transitd/bgp/policy"
+)
+
+// rib is everything the speaker knows: what was received on each session,
+// what was selected, and what every neighbor is told. The owner changes it,
+// with Speaker.mu held.
+type rib struct {
+	conf      Config
+	env       policy.Env
+	local     map[netip.Prefix]policy.Route // what the configuration originates
+	neighbors []*neighbor                   // in the order of the configuration
+	selected  map[netip.Prefix]selection
+
+	// vnet are the VNet prefixes learned. They are kept while a session is
+	// away, so that at its return nothing of them is announced before the
+	// Route Server has told them again.
+	vnet     map[netip.Prefix]struct{}
+	vnetSeen bool // a Route Server has told all it has at least once
+
+	dirty   map[netip.Prefix]struct{} // to be selected and exported again
+	silent  bool                      // draining: nothing is announced any more
+	changed bool                      // the selection differs from what OnRoutes got
+}
+
+// neighbor is one configured neighbor and its engine.
+type neighbor struct {
+	conf     Neighbor
+	engine   engine        // nil until started
+	gone     chan struct{} // closed before the engine stops: its events are not wanted any more
+	sessions []*session    // in the order of conf.Addrs
+
+	exports   map[netip.Prefix]policy.Verdict // of every selected route
+	announced map[netip.Prefix]policy.Route   // what the engine holds
+}
+
+// session is one BGP session.
+type session struct {
+	peer       netip.Addr
+	state      State
+	since      time.Time // of state
+	lastError  string    // why it last ended, or did not come up
+	eor        bool
+	lastUpdate time.Time
+	received   map[netip.Prefix]received
+
+	failures  int       // attempts that ended early, in a row
+	recycleAt time.Time // when to start afresh; zero: not planned
+	recycled  time.Time // when that was done last
+	knocked   time.Time // when the peer last opened a connection although it has one
+}
+
+// received is an entry of the Adj-RIB-In.
+type received struct {
+	route   policy.Route // as received
+	verdict policy.Verdict
+}
+
+// selection is an entry of the Loc-RIB.
+type selection struct {
+	route policy.Route // as imported
+	why   string
+}
+
+func newRIB(c Config) *rib {
+	r := &rib{
+		selected: map[netip.Prefix]selection{}, vnet: map[netip.Prefix]struct{}{}, dirty: map[netip.Prefix]struct{}{},
+	}
+	r.configure(c)
+	return r
+}
+
+// configure takes a new configuration, but for its neighbors' sessions.
+func (r *rib) configure(c Config) {
+	r.conf = c
+	r.refreshEnv()
+	for p := range r.local {
+		r.dirty[p] = struct{}{}
+	}
+	r.local = map[netip.Prefix]policy.Route{}
+	for _, route := range policy.Originated(&r.env) {
+		r.local[route.Prefix] = route
+		r.dirty[route.Prefix] = struct{}{}
+	}
+}
+
+// refreshEnv rebuilds what the rules know, and has every route judged again.
+func (r *rib) refreshEnv() {
+	c := r.conf
+	r.env = policy.Env{
+		ASN: c.ASN, Site: c.Site, VNet: slices.Clone(c.VNet),
+		Protected: slices.Clone(c.Protected), AllowHostRoutes: c.AllowHostRoutes, Originate: c.Originate,
+	}
+	for p := range r.vnet {
+		r.env.VNet = append(r.env.VNet, p)
+	}
+	slices.SortFunc(r.env.VNet, comparePrefix)
+	r.env.VNet = slices.Compact(r.env.VNet)
+	r.env.VNetKnown = r.vnetSeen || len(r.env.VNet) > 0
+	for _, n := range c.Neighbors {
+		if n.Role == policy.Tunnel {
+			r.env.TunnelASNs = append(r.env.TunnelASNs, n.ASN)
+		}
+		for _, a := range append(slices.Clone(n.Addrs), n.LocalAddr) {
+			r.env.Protected = append(r.env.Protected, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	for _, nb := range r.neighbors {
+		for _, s := range nb.sessions {
+			for p, rx := range s.received {
+				rx.verdict = policy.Import(&r.env, rx.route)
+				s.received[p] = rx
+				r.dirty[p] = struct{}{}
+			}
+		}
+	}
+	for p := range r.selected {
+		r.dirty[p] = struct{}{}
+	}
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// update enters what a peer announced or withdrew. The verdicts that changed
+// and are an alarm are returned.
+func (r *rib) update(nb *neighbor, s *session, updates []update, now time.Time) (alarms []policy.Verdict) {
+	s.lastUpdate = now
+	vnetChanged := false
+	for _, u := range updates {
+		p := u.route.Prefix
+		old, had := s.received[p]
+		switch {
+		case u.withdrawn && !had:
+			continue
+		case u.withdrawn:
+			delete(s.received, p)
+		default:
+			rx := received{route: u.route, verdict: policy.Import(&r.env, u.route)}
+			if rx.verdict.Alarm && !(had && old.verdict.Alarm) {
+				alarms = append(alarms, rx.verdict)
+			}
+			s.received[p] = rx
+		}
+		r.dirty[p] = struct{}{}
+		if nb.conf.Role == policy.RouteServer {
+			vnetChanged = r.learnVNet(u, had && policy.IsVNet(old.route)) || vnetChanged
+		}
+	}
+	if vnetChanged {
+		r.refreshEnv()
+	}
+	return alarms
+}
+
+// learnVNet keeps vnet up with an update; was says that the route was a VNet's before.
+func (r *rib) learnVNet(u update, was bool) (changed bool) {
+	p := u.route.Prefix
+	_, known := r.vnet[p]
+	is := !u.withdrawn && policy.IsVNet(u.route)
+	switch {
+	case is && !known:
+		r.vnet[p] = struct{}{}
+		return true
+	case was && !is && known && !r.toldAsVNet(p):
+		delete(r.vnet, p)
+		return true
+	}
+	return false
+}
+
+func (r *rib) toldAsVNet(p netip.Prefix) bool {
+	for _, nb := range r.neighbors {
+		for _, s := range nb.sessions {
+			if rx, ok := s.received[p]; ok && policy.IsVNet(rx.route) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// settleVNet is called when all sessions with Route Servers have told all they
+// have: what is not among it is no VNet prefix any more.
+func (r *rib) settleVNet() {
+	changed := !r.vnetSeen
+	r.vnetSeen = true
+	for p := range r.vnet {
+		if !r.toldAsVNet(p) {
+			delete(r.vnet, p)
+			changed = true
+		}
+	}
+	if changed {
+		r.refreshEnv()
+	}
+}
+
+// flush forgets what a session told.
+func (r *rib) flush(s *session) {
+	for p := range s.received {
+		r.dirty[p] = struct{}{}
+	}
+	s.received = map[netip.Prefix]received{}
+	s.eor = false
+}
+
+// work is what has to be said to one engine.
+type work struct {
+	to       *neighbor
+	withdraw []netip.Prefix
+	announce []policy.Route
+}
+
+// recompute selects and exports the dirty prefixes, and returns the difference
+// between what every neighbor should be told and what its engine holds.
+func (r *rib) recompute() []work {
+	dirty := make([]netip.Prefix, 0, len(r.dirty))
+	for p := range r.dirty {
+		dirty = append(dirty, p)
+	}
+	clear(r.dirty)
+	slices.SortFunc(dirty, comparePrefix)
+	for _, p := range dirty {
+		r.selectPrefix(p)
+	}
+	var all []work
+	for _, nb := range r.neighbors {
+		w := work{to: nb}
+		for _, p := range dirty {
+			r.export(&w, p)
+		}
+		if len(w.withdraw)+len(w.announce) > 0 {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+func (r *rib) selectPrefix(p netip.Prefix) {
+	var candidates []policy.Route
+	if route, ok := r.local[p]; ok {
+		candidates = append(candidates, route)
+	}
+	for _, nb := range r.neighbors {
+		for _, s := range nb.sessions {
+			if rx, ok := s.received[p]; ok && rx.verdict.Accept {
+				candidates = append(candidates, rx.verdict.Route)
+			}
+		}
+	}
+	old, had := r.selected[p]
+	best, why := policy.Select(candidates)
+	if best < 0 {
+		delete(r.selected, p)
+		r.changed = r.changed || had
+		return
+	}
+	r.selected[p] = selection{route: candidates[best], why: why}
+	was, is := old.route.From, candidates[best].From
+	r.changed = r.changed || !had || was.Role != is.Role || was.Neighbor != is.Neighbor
+}
+
+// export decides one prefix for one neighbor.
+func (r *rib) export(w *work, p netip.Prefix) {
+	nb := w.to
+	held, holds := nb.announced[p]
+	sel, ok := r.selected[p]
+	if ok {
+		nb.exports[p] = policy.Export(&r.env, sel.route, nb.conf.target())
+	} else {
+		delete(nb.exports, p)
+	}
+	v := nb.exports[p]
+	switch {
+	case ok && v.Accept && !r.silent:
+		if !holds || !sameOnWire(held, v.Route) {
+			w.announce = append(w.announce, v.Route)
+		}
+	case holds:
+		w.withdraw = append(w.withdraw, p)
+	}
+}
+
+// sameOnWire ignores where a route was learned: an instance of a Route Server
+// that goes away is no change if the other tells the same.
+func sameOnWire(a, b policy.Route) bool {
+	a.From, b.From = policy.Source{}, policy.Source{}
+	return a.Equal(b)
+}
+
+// bests is the selection as the kernel's tables need it, sorted by prefix.
+func (r *rib) bests() []Best {
+	list := make([]Best, 0, len(r.selected))
+	for p, sel := range r.selected {
+		list = append(list, Best{Prefix: p, Role: sel.route.From.Role, Neighbor: sel.route.From.Neighbor})
+	}
+	slices.SortFunc(list, func(a, b Best) int { return comparePrefix(a.Prefix, b.Prefix) })
+	return list
+}
+
+func (n *neighbor) session(peer netip.Addr) *session {
+	for _, s := range n.sessions {
+		if s.peer == peer {
+			return s
+		}
+	}
+	return nil
+}

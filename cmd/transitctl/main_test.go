@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/transitd/transitd/pkg/control"
+)
+
+// TestMain makes the real program a command of the scripts; only the folder that
+// is searched for sockets is the script's own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"transitctl": func() { os.Exit(newApp(os.Getenv("SOCKET_DIR")).run(context.Background(), os.Args[1:])) },
+	})
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("SOCKET_DIR", filepath.Join(env.WorkDir, "run"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startDaemon},
+	})
+}
+
+// startDaemon is the command "daemon SOCKET FOLDER": a control server that answers from the JSON files of a folder.
+func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: daemon SOCKET FOLDER")
+	}
+	lock, err := control.Acquire(ts.MkAbs(args[0]))
+	ts.Check(err)
+	l, err := lock.Listen()
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- control.NewServer(fixtures(ts.MkAbs(args[1])), nil).Run(ctx, l) }()
+	ts.Defer(func() {
+		cancel()
+		if err := errors.Join(<-done, lock.Release()); err != nil {
+			ts.Logf("stop the daemon: %v", err)
+		}
+	})
+}
+
+// fixtures is a folder with status.json, routes.json, …; error.json makes everything but the status fail.
+type fixtures string
+
+func (f fixtures) read(name string, into any) error {
+	var failure control.Failure
+	if b, err := os.ReadFile(filepath.Join(string(f), "error.json")); err == nil {
+		if err := json.Unmarshal(b, &failure); err != nil {
+			return err
+		}
+		return &control.Error{Code: failure.Error.Code, Message: failure.Error.Message, Config: failure.Error.Config}
+	}
+	b, err := os.ReadFile(filepath.Join(string(f), name))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, into)
+}
+
+func (f fixtures) Status() (s control.Status) {
+	if err := f.read("status.json", &s); err != nil {
+		s.Warnings = []string{err.Error()}
+	}
+	return s
+}
+
+func (f fixtures) BGPRoutes(q control.BGPRoutesQuery) (r control.BGPRoutes, err error) {
+	err = f.read(string(q.Direction)+q.Peer+".json", &r)
+	return r, err
+}
+
+func (f fixtures) Routes() (r control.Routes, err error) {
+	err = f.read("routes.json", &r)
+	return r, err
+}
+
+func (f fixtures) Explain(_ context.Context, _ string) (e control.Explanation, err error) {
+	err = f.read("explain.json", &e)
+	return e, err
+}
+
+func (f fixtures) Reload(_ context.Context, req control.ReloadRequest) (r control.Reload, err error) {
+	r.DryRun = req.DryRun
+	err = f.read("reload.json", &r)
+	return r, err
+}
+
+func TestDuration(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0: "0s", 59 * time.Second: "59s", 7*time.Minute + 3*time.Second: "7m03s", 3*time.Hour + 4*time.Minute: "3h04m", 76*time.Hour + time.Minute: "3d04h",
+	} {
+		if got := duration(uint64(d / time.Second)); got != want {
+			t.Errorf("duration(%v) = %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[uint64]string{
+		0: "0 B", 999: "999 B", 1000: "1.0 kB", 1549: "1.5 kB", 12_345: "12 kB", 999_600: "1.0 MB", 12_345_678_901: "12 GB", 1 << 63: "9.2 EB",
+	} {
+		if got := bytes(n); got != want {
+			t.Errorf("bytes(%d) = %s, want %s", n, got, want)
+		}
+	}
+}

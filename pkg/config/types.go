@@ -1,0 +1,179 @@
+package config
+
+import "net/netip"
+
+// The comments of this file are the reference: Schema puts them into the JSON
+// Schema, and docs/configuration.md is made from them. The tags are the rules:
+// json is the key's name, jsonschema says whether a key is required, its range
+// and its default. There is no other place for a default.
+
+// Config is one node's whole configuration. Parse returns it with every
+// default filled in and every rule checked.
+type Config struct {
+	// Node says who this NVA is.
+	Node Node `json:"node" jsonschema:"required"`
+	// Underlay is the network card that carries the outer packets and the BGP sessions to the Route Server.
+	Underlay Underlay `json:"underlay" jsonschema:"required"`
+	// RouteServers are the Azure Route Servers of this VNet; both instances of one are one entry.
+	RouteServers []RouteServer `json:"route_servers,omitempty"`
+	// Tunnels lead to the other NVAs, one entry each.
+	Tunnels []Tunnel `json:"tunnels,omitempty"`
+	// Originate lists prefixes that this node announces on its own account.
+	Originate []Origination `json:"originate,omitempty"`
+	// Policy holds the facts that the route policy cannot learn by itself.
+	Policy Policy `json:"policy,omitzero"`
+	// Routing names the tables, the mark and the numbers that transitd uses in the kernel.
+	Routing Routing `json:"routing,omitzero"`
+	// Control is the socket that transitctl talks to.
+	Control Control `json:"control,omitzero"`
+	// Log says what is logged and how.
+	Log Log `json:"log,omitzero"`
+}
+
+// Node says who this NVA is.
+type Node struct {
+	// Name of the node: letters, digits, dot, dash and underscore. It names the control socket and stands in the logs.
+	Name string `json:"name" jsonschema:"required,minLength=1,maxLength=63"`
+	// ASN is this node's own autonomous system number. With a Route Server it has to fit 16 bits and must not be reserved by Azure or IANA; 64512 to 65514 is the usual choice.
+	ASN uint32 `json:"asn" jsonschema:"required,minimum=1,maximum=4294967294" hint:"an ASN is a plain number without dots; 64512 to 65514 are free for private use"`
+	// Site names where the routes of this node's own Route Server come from. A route is never announced back to the site it came from, so two NVAs of one site carry the same name and NVAs of different sites different names.
+	Site string `json:"site" jsonschema:"required,minLength=1,maxLength=63" hint:"a short name for where this node's own Route Server gets its routes, such as hub or onprem"`
+}
+
+// Underlay is the network card that carries the outer packets and the BGP sessions to the Route Server.
+type Underlay struct {
+	// Interface is the network card's name; with accelerated networking the netvsc device (eth0), not its virtual function.
+	Interface string `json:"interface" jsonschema:"required,minLength=1,maxLength=15" hint:"Linux allows interface names of 1 to 15 bytes"`
+	// Address is the card's own address. Read from the card if left out.
+	Address netip.Addr `json:"address,omitzero"`
+	// Gateway is the subnet's gateway, the first address of an Azure subnet. Read from the card's default route if left out.
+	Gateway netip.Addr `json:"gateway,omitzero"`
+	// MTU of the underlay in bytes, if it is known to be smaller or larger than what the card says. Read from the card if left out.
+	MTU int `json:"mtu,omitzero" jsonschema:"minimum=576,maximum=9000"`
+}
+
+// RouteServer is one Azure Route Server with its two instances.
+type RouteServer struct {
+	// Name of the neighbour, unique among Route Servers and tunnels.
+	Name string `json:"name" jsonschema:"required,minLength=1,maxLength=63"`
+	// Addresses of the two instances. Both always get the same routes.
+	Addresses []netip.Addr `json:"addresses" jsonschema:"required,minItems=2,maxItems=2" hint:"a Route Server has two instances, and each needs a session"`
+	// Subnet is the RouteServerSubnet. It is pinned to the network card and never announced.
+	Subnet netip.Prefix `json:"subnet" jsonschema:"required"`
+	// ASN of the Route Server. Azure's is always 65515.
+	ASN uint32 `json:"asn,omitzero" jsonschema:"default=65515,minimum=1,maximum=4294967294" hint:"an ASN is a plain number without dots; 64512 to 65514 are free for private use"`
+	// DefaultRoute says whether a default route may be announced to this Route Server (`deny`, `announce`), or only for the network cards of its VNet and not for its gateways (`no_advertise`, community 65535:65282). It rules 0.0.0.0/0 and its halves 0.0.0.0/1 and 128.0.0.0/1.
+	DefaultRoute DefaultRoute `json:"default_route,omitzero" jsonschema:"default=deny,enum=deny,enum=announce,enum=no_advertise"`
+	// HoldTime is the hold time of the BGP sessions: 0s (no keepalives) or 3s to 65535s. A Route Server offers 180 s; the smaller of the two counts.
+	HoldTime Duration `json:"hold_time" jsonschema:"default=180s"`
+}
+
+// DefaultRoute says whether a default route may be announced to a Route Server.
+type DefaultRoute string
+
+// The values of DefaultRoute.
+const (
+	DefaultRouteDeny        DefaultRoute = "deny"         // never
+	DefaultRouteAnnounce    DefaultRoute = "announce"     // as any other route
+	DefaultRouteNoAdvertise DefaultRoute = "no_advertise" // with the community NO_ADVERTISE (RFC 1997)
+)
+
+// Tunnel leads to one other NVA.
+type Tunnel struct {
+	// Name of the tunnel and of its Linux interface: at most 15 bytes, unique among Route Servers and tunnels.
+	Name string `json:"name" jsonschema:"required,minLength=1,maxLength=15" hint:"Linux allows interface names of 1 to 15 bytes"`
+	// Remote is the other NVA's address on the underlay, IPv4 or IPv6. Only packets from it are accepted.
+	Remote netip.Addr `json:"remote" jsonschema:"required"`
+	// Address is our IPv4 address inside the tunnel, with the prefix length of the overlay (a /30 or /31 is enough).
+	Address netip.Prefix `json:"address" jsonschema:"required" prefix:"interface"`
+	// PeerAddress is the other NVA's IPv4 address inside the tunnel, of the same subnet. The BGP session runs to it.
+	PeerAddress netip.Addr `json:"peer_address" jsonschema:"required"`
+	// Address6 is our IPv6 address inside the tunnel, with prefix length, if IPv6 is carried.
+	Address6 netip.Prefix `json:"address6,omitzero" prefix:"interface"`
+	// PeerAddress6 is the other NVA's IPv6 address inside the tunnel; given exactly if address6 is.
+	PeerAddress6 netip.Addr `json:"peer_address6,omitzero"`
+	// Encapsulation of the tunnel. This version has `vxlan` only.
+	Encapsulation Encapsulation `json:"encapsulation,omitzero" jsonschema:"default=vxlan,enum=vxlan"`
+	// MTU is the largest IP packet inside the tunnel, in bytes; at least 1280 with address6. The outer packet is up to 50 bytes (IPv4) or 70 bytes (IPv6) larger and is never fragmented.
+	MTU int `json:"mtu,omitzero" jsonschema:"default=1400,minimum=576,maximum=9000" hint:"1400 fits every Azure path; Azure's largest is 9000"`
+	// DSCP of the outer packets: `copy` from the inner packet, or a fixed value of 0 to 63.
+	DSCP DSCP `json:"dscp" jsonschema:"default=copy"`
+	// VXLAN holds the keys of the VXLAN encapsulation, which needs them.
+	VXLAN VXLAN `json:"vxlan"`
+	// BGP is the session to the other NVA, inside the tunnel.
+	BGP TunnelBGP `json:"bgp" jsonschema:"required"`
+}
+
+// Encapsulation of a tunnel.
+type Encapsulation string
+
+// EncapsulationVXLAN is VXLAN (RFC 7348) or, with vxlan.gpe, VXLAN-GPE.
+const EncapsulationVXLAN Encapsulation = "vxlan"
+
+// VXLAN holds the keys of the VXLAN encapsulation.
+type VXLAN struct {
+	// VNI is the VXLAN network identifier; both ends have the same.
+	VNI uint32 `json:"vni" jsonschema:"required,minimum=1,maximum=16777215" hint:"a VNI has 24 bits, and 0 is not used"`
+	// Port is the UDP destination port, at both ends; 4789, or 4790 with gpe, if left out. Never 65330, which Azure's host keeps for itself.
+	Port uint16 `json:"port,omitzero" jsonschema:"minimum=1,maximum=65535"`
+	// GPE sends VXLAN-GPE: IP packets without an inner Ethernet header, what Cisco's `tunnel mode vxlan-gpe ipv4` speaks.
+	GPE bool `json:"gpe" jsonschema:"default=false"`
+	// MAC is our inner Ethernet address; 02:00 and the underlay IPv4 address if left out.
+	MAC MAC `json:"mac,omitzero"`
+	// PeerMAC is the other NVA's inner Ethernet address until ARP or ND has told a better one; 02:00 and its underlay IPv4 address if left out.
+	PeerMAC MAC `json:"peer_mac,omitzero"`
+}
+
+// TunnelBGP is the session to the other NVA, inside the tunnel.
+type TunnelBGP struct {
+	// ASN of the other NVA; not our own, the session is external BGP.
+	ASN uint32 `json:"asn" jsonschema:"required,minimum=1,maximum=4294967294" hint:"an ASN is a plain number without dots; 64512 to 65514 are free for private use"`
+	// HoldTime is the hold time of the session: 0s (no keepalives) or 3s to 65535s; the smaller of both ends' counts.
+	HoldTime Duration `json:"hold_time" jsonschema:"default=9s"`
+}
+
+// Origination is a prefix that this node announces on its own account.
+type Origination struct {
+	// Prefix to announce, without host bits.
+	Prefix netip.Prefix `json:"prefix" jsonschema:"required"`
+	// To names the tunnels and Route Servers that are told.
+	To []string `json:"to" jsonschema:"required,minItems=1" hint:"name the tunnels and Route Servers that are to be told"`
+}
+
+// Policy holds the facts that the route policy cannot learn by itself.
+type Policy struct {
+	// AllowHostRoutes lists prefixes inside which /30 to /32 (IPv6: /126 to /128) may be announced; elsewhere they never are.
+	AllowHostRoutes []netip.Prefix `json:"allow_host_routes,omitempty"`
+	// VNet lists the address space of this node's VNet. Its prefixes, and longer ones, are never announced: a Route Server does not take them.
+	VNet []netip.Prefix `json:"vnet,omitempty"`
+}
+
+// Routing names the tables, the mark and the numbers that transitd uses in the kernel.
+type Routing struct {
+	// TableUnderlay is the table of the outer packets: the card's subnet, the Route Server and the tunnel peers.
+	TableUnderlay uint32 `json:"table_underlay,omitzero" jsonschema:"default=7001,minimum=1,maximum=4294967295"`
+	// TableSite is the table of what our own Route Server announced.
+	TableSite uint32 `json:"table_site,omitzero" jsonschema:"default=7002,minimum=1,maximum=4294967295"`
+	// TableRemote is the table of what the other NVAs announced.
+	TableRemote uint32 `json:"table_remote,omitzero" jsonschema:"default=7003,minimum=1,maximum=4294967295"`
+	// Mark is the firewall mark of the outer packets; not 0. The default is 0x7464.
+	Mark uint32 `json:"mark,omitzero" jsonschema:"default=29796,minimum=1,maximum=4294967295" hint:"0 is what all other packets carry"`
+	// Protocol is the kernel's route protocol number of everything that is ours; whatever carries it is removed at a clean stop, so it must belong to no other program.
+	Protocol uint8 `json:"protocol,omitzero" jsonschema:"default=210,minimum=5,maximum=255" hint:"0 to 4 are the kernel's own and the administrator's"`
+	// RulePriority is where our rules begin in `ip rule`; they use this number and the 99 after it, before those of main (32766).
+	RulePriority int `json:"rule_priority,omitzero" jsonschema:"default=7000,minimum=1,maximum=32666"`
+}
+
+// Control is the socket that transitctl talks to.
+type Control struct {
+	// Socket is the unix socket's absolute path; /run/transitd/NODE.sock, with the node's name, if left out.
+	Socket string `json:"socket,omitzero" jsonschema:"maxLength=107" hint:"a unix socket's path has at most 107 bytes"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	// Level is the least severe level that is logged.
+	Level string `json:"level,omitzero" jsonschema:"default=info,enum=debug,enum=info,enum=warn,enum=error"`
+	// Format of the log: `console` for people, `json` for programs, `auto` is console on a terminal and json otherwise.
+	Format string `json:"format,omitzero" jsonschema:"default=auto,enum=auto,enum=console,enum=json"`
+}

@@ -1,0 +1,221 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/transitd/transitd/pkg/azure"
+)
+
+// routeServers checks the Route Servers.
+func (v *validator) routeServers() {
+	owner := map[netip.Addr]string{}
+	for i, rs := range v.cfg.RouteServers {
+		path := fmt.Sprintf("route_servers[%d]", i)
+		v.word(path+".name", rs.Name)
+		if rs.ASN != 0 && rs.ASN == v.cfg.Node.ASN && rs.ASN != azure.ASNRouteServer {
+			v.errorf(path+".asn", "a Route Server's is 65515", "%d is this node's own ASN, but the session is external BGP", rs.ASN)
+		}
+		v.holdTime(path+".hold_time", rs.HoldTime)
+		v.routeServerSubnet(path, i)
+		for j, a := range rs.Addresses {
+			v.routeServerAddress(fmt.Sprintf("%s.addresses[%d]", path, j), a, rs.Subnet, owner)
+		}
+	}
+}
+
+// routeServerSubnet checks one RouteServerSubnet against the node and the others.
+func (v *validator) routeServerSubnet(path string, i int) {
+	subnet := v.cfg.RouteServers[i].Subnet
+	if !subnet.IsValid() {
+		return
+	}
+	if !subnet.Addr().Is4() {
+		v.errorf(path+".subnet", "", "%s is IPv6, but a Route Server has IPv4 only", subnet)
+		return
+	}
+	if a := v.cfg.Underlay.Address; a.IsValid() && subnet.Contains(a) {
+		v.errorf(path+".subnet", "an NVA has a subnet of its own", "%s contains underlay.address (%s)", subnet, a)
+	}
+	for j, other := range v.cfg.RouteServers[:i] {
+		if other.Subnet.IsValid() && other.Subnet.Overlaps(subnet) {
+			v.errorf(path+".subnet", "", "%s overlaps route_servers[%d].subnet (%s)", subnet, j, other.Subnet)
+		}
+	}
+}
+
+// routeServerAddress checks one instance's address; owner collects those seen.
+func (v *validator) routeServerAddress(path string, a netip.Addr, subnet netip.Prefix, owner map[netip.Addr]string) {
+	if !v.hostAddress(path, a) {
+		return
+	}
+	if first, taken := owner[a]; taken {
+		v.errorf(path, "each instance has an address of its own", "%s is %s already", a, first)
+		return
+	}
+	owner[a] = path
+	switch {
+	case !a.Is4():
+		v.errorf(path, "", "%s is IPv6, but a Route Server has IPv4 only", a)
+	case !subnet.IsValid() || !subnet.Addr().Is4():
+	case !subnet.Contains(a):
+		v.errorf(path, "", "%s is not inside subnet %s", a, subnet)
+	default:
+		if what := notHost(a, subnet); what != "" {
+			v.errorf(path, "", "%s is the %s of %s", a, what, subnet)
+		}
+	}
+}
+
+// tunnels checks the tunnels one by one and against each other.
+func (v *validator) tunnels() {
+	type wire struct {
+		vni    uint32
+		remote netip.Addr
+		port   uint16
+	}
+	seen := map[wire]int{}
+	for i, t := range v.cfg.Tunnels {
+		path := fmt.Sprintf("tunnels[%d]", i)
+		v.tunnelName(path+".name", t.Name)
+		v.remote(path+".remote", t.Remote)
+		v.tunnelASN(path+".bgp.asn", t.BGP.ASN)
+		v.holdTime(path+".bgp.hold_time", t.BGP.HoldTime)
+		v.mtu(path, t)
+		v.vxlan(path, t)
+		w := wire{t.VXLAN.VNI, t.Remote, t.VXLAN.Port}
+		if w.vni == 0 || !w.remote.IsValid() || w.port == 0 {
+			continue
+		}
+		if first, taken := seen[w]; taken {
+			v.errorf(path+".vxlan.vni", "tunnels to one peer differ by VNI or port", "VNI %d to %s on port %d is tunnels[%d] already", w.vni, w.remote, w.port, first)
+			continue
+		}
+		seen[w] = i
+	}
+}
+
+// tunnelName checks a tunnel's name, which becomes an interface's.
+func (v *validator) tunnelName(path, name string) {
+	if v.interfaceName(path, name) && name == v.cfg.Underlay.Interface {
+		v.errorf(path, "the tunnel gets an interface of its own", "%q is the underlay's interface", name)
+	}
+}
+
+// remote checks a tunnel's outer destination.
+func (v *validator) remote(path string, a netip.Addr) {
+	if !v.hostAddress(path, a) {
+		return
+	}
+	own := v.cfg.Underlay.Address
+	switch {
+	case a == own:
+		v.errorf(path, "give the other NVA's address", "%s is underlay.address, this node's own", a)
+	case own.IsValid() && own.Is4() != a.Is4():
+		v.errorf(path, "without underlay.address, the card's address of the right family is used", "%s and underlay.address (%s) are not of one family", a, own)
+	}
+	if a == v.cfg.Underlay.Gateway {
+		v.errorf(path, "give the other NVA's address", "%s is underlay.gateway", a)
+	}
+	for j, rs := range v.cfg.RouteServers {
+		if rs.Subnet.IsValid() && rs.Subnet.Contains(a) {
+			v.errorf(path, "give the other NVA's address", "%s is inside route_servers[%d].subnet (%s)", a, j, rs.Subnet)
+		}
+	}
+}
+
+// tunnelASN checks the other NVA's number.
+func (v *validator) tunnelASN(path string, asn uint32) {
+	if asn == 0 {
+		return
+	}
+	v.reservedASN(path, asn)
+	if _, reserved := azure.ReservedASN(asn); !reserved && asn == v.cfg.Node.ASN {
+		v.errorf(path, "the session through a tunnel is external BGP: each NVA has a number of its own", "%d is this node's own ASN", asn)
+	}
+}
+
+// mtu checks a tunnel's MTU against IPv6 and the underlay's.
+func (v *validator) mtu(path string, t Tunnel) {
+	if t.MTU == 0 {
+		return
+	}
+	const ipv6MinMTU = 1280 // RFC 8200, section 5
+	if t.Address6.IsValid() && t.MTU < ipv6MinMTU {
+		v.errorf(path+".mtu", "give at least 1280, or remove address6", "%d is too small for IPv6", t.MTU)
+	}
+	under := v.cfg.Underlay.MTU
+	if under == 0 || !t.Remote.IsValid() {
+		return
+	}
+	if most := under - t.Overhead(); t.MTU > most {
+		v.errorf(path+".mtu", fmt.Sprintf("at most %d fit", most), "%d and %d bytes of encapsulation do not fit underlay.mtu (%d)", t.MTU, t.Overhead(), under)
+	}
+}
+
+// Overhead is how many bytes the outer packet is larger than the inner one: the
+// outer IP header, UDP, VXLAN and, without GPE, the inner Ethernet header.
+func (t Tunnel) Overhead() int {
+	n := 20 + 8 + 8
+	if t.Remote.Is6() {
+		n = 40 + 8 + 8
+	}
+	if !t.VXLAN.GPE {
+		n += 14
+	}
+	return n
+}
+
+// vxlan checks the keys of the encapsulation.
+func (v *validator) vxlan(path string, t Tunnel) {
+	x := t.VXLAN
+	if t.Encapsulation == EncapsulationVXLAN && !v.given(path+".vxlan") {
+		v.errorf(path+".vxlan", "add vxlan: {vni: 7700}, with the same number at both ends", "missing")
+	}
+	if x.Port == azure.ReservedUDPPort {
+		v.errorf(path+".vxlan.port", "4789 is the usual one", "Azure's host drops UDP port %d", x.Port)
+	}
+	v.mac(path+".vxlan.mac", x.MAC, x.GPE)
+	v.mac(path+".vxlan.peer_mac", x.PeerMAC, x.GPE)
+	if x.MAC != (MAC{}) && x.MAC == x.PeerMAC {
+		v.errorf(path+".vxlan.peer_mac", "the two ends have addresses of their own", "%s is mac already", x.PeerMAC)
+	}
+}
+
+// mac checks an inner Ethernet address.
+func (v *validator) mac(path string, m MAC, gpe bool) {
+	switch {
+	case !v.given(path):
+	case gpe:
+		v.errorf(path, "remove it", "VXLAN-GPE has no inner Ethernet header")
+	case m[0]&1 != 0:
+		v.errorf(path, "the first octet has to be even", "%s is a group address", m)
+	}
+}
+
+// notHost says what an address of an IPv4 or IPv6 subnet is if no machine can have it.
+func notHost(a netip.Addr, subnet netip.Prefix) string {
+	hostBits := a.BitLen() - subnet.Bits()
+	if hostBits < 2 { // /31, RFC 3021; /127, RFC 6164; and single addresses
+		return ""
+	}
+	if a == subnet.Masked().Addr() {
+		if a.Is6() {
+			return "subnet-router anycast address" // RFC 4291, section 2.6.1
+		}
+		return "network address"
+	}
+	if a.Is4() && a == lastAddr(subnet) {
+		return "broadcast address"
+	}
+	return ""
+}
+
+// lastAddr returns the last address of an IPv4 prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(b)
+}

@@ -1,0 +1,104 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Duration is a time span, written as Go writes it: "300ms", "9s", "3m".
+type Duration time.Duration
+
+// Std returns the duration as the standard library's type.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// String writes the duration as Go writes it.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes the duration as Go writes it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a duration as Go writes it.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a time span", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// DSCP says which differentiated services code point (RFC 2474) the outer
+// packets carry: a fixed one of 0 to 63, or DSCPCopy.
+type DSCP int8
+
+// DSCPCopy takes the code point of the inner packet.
+const DSCPCopy DSCP = -1
+
+// String returns "copy" or the number.
+func (d DSCP) String() string {
+	if d == DSCPCopy {
+		return "copy"
+	}
+	return strconv.Itoa(int(d))
+}
+
+// MarshalJSON returns "copy" or the number, as the file has it.
+func (d DSCP) MarshalJSON() ([]byte, error) {
+	if d == DSCPCopy {
+		return []byte(`"copy"`), nil
+	}
+	return []byte(d.String()), nil
+}
+
+// UnmarshalText reads "copy" or a number of 0 to 63.
+func (d *DSCP) UnmarshalText(text []byte) error {
+	if string(text) == "copy" {
+		*d = DSCPCopy
+		return nil
+	}
+	v, err := strconv.ParseUint(string(text), 10, 8)
+	if err != nil || v > 63 {
+		return fmt.Errorf("%q is neither copy nor a number of 0 to 63", text)
+	}
+	*d = DSCP(v)
+	return nil
+}
+
+// MAC is an Ethernet address; the zero value means that none is given.
+type MAC [6]byte
+
+// String writes the address with colons; the zero value is the empty string.
+func (m MAC) String() string {
+	if m == (MAC{}) {
+		return ""
+	}
+	parts := make([]string, len(m))
+	for i, b := range m {
+		parts[i] = hex.EncodeToString([]byte{b})
+	}
+	return strings.Join(parts, ":")
+}
+
+// MarshalText writes the address with colons.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads six octets with colons: "02:00:0a:00:02:04".
+func (m *MAC) UnmarshalText(text []byte) error {
+	parts := strings.Split(string(text), ":")
+	if len(parts) != len(m) {
+		return fmt.Errorf("%q is not an Ethernet address", text)
+	}
+	var v MAC
+	for i, p := range parts {
+		b, err := hex.DecodeString(p)
+		if err != nil || len(b) != 1 {
+			return fmt.Errorf("%q is not an Ethernet address", text)
+		}
+		v[i] = b[0]
+	}
+	*m = v
+	return nil
+}

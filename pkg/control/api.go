@@ -1,0 +1,244 @@
+package control
+
+// SchemaVersion is the value of schema_version in every answer.
+const SchemaVersion = 1
+
+// Version is embedded at the top of every answer.
+type Version struct {
+	SchemaVersion int `json:"schema_version"`
+}
+
+// V1 is the Version of this package.
+func V1() Version { return Version{SchemaVersion: SchemaVersion} }
+
+// Health is the node's state in one word.
+type Health string
+
+// The values of Health.
+const (
+	HealthOK       Health = "ok"       // everything that is configured works
+	HealthDegraded Health = "degraded" // traffic passes, but something configured does not work: see Warnings
+	HealthDown     Health = "down"     // no tunnel or no BGP session at all works
+)
+
+// The values of Tunnel.State.
+const (
+	TunnelUp   = "up"   // the device is there and the peer is resolved
+	TunnelDown = "down" // anything else
+)
+
+// SessionEstablished is the State of a BGP session that works; every other value means that it does not.
+const SessionEstablished = "established"
+
+// Status is one screen about the node: "transitctl status".
+type Status struct {
+	Version
+	Node    Node        `json:"node"`
+	Health  Health      `json:"health"`
+	Tunnels []Tunnel    `json:"tunnels"`
+	BGP     []Session   `json:"bgp"`
+	Routes  RouteCounts `json:"routes"`
+	Loops   Loops       `json:"loops"`
+	// Refused counts what was turned away at the node's own doors since the start.
+	Refused  Refused  `json:"refused"`
+	Warnings []string `json:"warnings"`
+}
+
+// Node says who answers.
+type Node struct {
+	Name    string `json:"name"`
+	ASN     uint32 `json:"asn"`
+	Site    string `json:"site"`
+	Version string `json:"version"`
+	UptimeS uint64 `json:"uptime_s"`
+}
+
+// Tunnel is one tunnel. Packets and bytes are inner IP packets since the daemon's start.
+type Tunnel struct {
+	Name          string `json:"name"`
+	Encapsulation string `json:"encapsulation"`
+	State         string `json:"state"`
+	Remote        string `json:"remote"`
+	MTU           int    `json:"mtu"`
+	// RTTMicros and Loss (0 to 1) are null until this version's successor measures them.
+	RTTMicros *uint64  `json:"rtt_us"`
+	Loss      *float64 `json:"loss"`
+	TXPackets uint64   `json:"tx_packets"`
+	TXBytes   uint64   `json:"tx_bytes"`
+	RXPackets uint64   `json:"rx_packets"`
+	RXBytes   uint64   `json:"rx_bytes"`
+	// Drops has the reasons with a count above zero; the names are those of tunnel.DropReason.
+	Drops map[string]uint64 `json:"drops"`
+	// Rebuilt counts how often the device had to be made anew because it had vanished.
+	Rebuilt uint64 `json:"rebuilt"`
+}
+
+// Session is one BGP session.
+type Session struct {
+	Peer      string `json:"peer"`
+	Name      string `json:"name"`
+	Role      string `json:"role"` // "route-server" or "tunnel"
+	ASN       uint32 `json:"asn"`
+	State     string `json:"state"` // RFC 4271, section 8.2.2, in lower case
+	Received  int    `json:"received"`
+	Announced int    `json:"announced"`
+	// UptimeS is the time in Established, 0 in any other state.
+	UptimeS uint64 `json:"uptime_s"`
+	// LastError is why the session ended last; empty if it never did.
+	LastError string `json:"last_error,omitempty"`
+}
+
+// RouteCounts are numbers of routes in the kernel.
+type RouteCounts struct {
+	Site   int `json:"site"`
+	Remote int `json:"remote"`
+	// Repaired counts routes and rules that another program had removed or changed.
+	Repaired uint64 `json:"repaired"`
+}
+
+// Loops are packets that were seen again with a lower TTL. This version has no detector: always 0.
+type Loops struct {
+	Detected uint64 `json:"detected"`
+}
+
+// Refused counts what was turned away since the start.
+type Refused struct {
+	// Control counts requests on this socket that were garbage, unknown or too slow.
+	Control uint64 `json:"control"`
+	// BGP counts connections to the BGP port from addresses that are no neighbours.
+	BGP uint64 `json:"bgp"`
+}
+
+// Tunnels is the answer of /v1/tunnels.
+type Tunnels struct {
+	Version
+	Tunnels []Tunnel `json:"tunnels"`
+}
+
+// Sessions is the answer of /v1/bgp.
+type Sessions struct {
+	Version
+	ASN uint32    `json:"asn"`
+	BGP []Session `json:"bgp"`
+}
+
+// Direction says which side of a session is asked for.
+type Direction string
+
+// The values of Direction.
+const (
+	DirectionReceived  Direction = "received"
+	DirectionAnnounced Direction = "announced"
+)
+
+// BGPRoutesQuery chooses the rows of BGPRoutes.
+type BGPRoutesQuery struct {
+	Direction Direction
+	// Peer is a neighbour's name or a session's address; empty means all.
+	Peer string
+}
+
+// BGPRoutes is the answer of /v1/bgp/routes.
+type BGPRoutes struct {
+	Version
+	Direction Direction  `json:"direction"`
+	Routes    []BGPRoute `json:"routes"`
+}
+
+// BGPRoute is one route of one neighbour, with what the policy decided about it.
+type BGPRoute struct {
+	Prefix   string `json:"prefix"`
+	Neighbor string `json:"neighbor"`
+	// Peer is the session a received route came from; empty for announced routes, which all
+	// sessions of a neighbour get alike.
+	Peer    string   `json:"peer,omitempty"`
+	NextHop string   `json:"next_hop,omitempty"`
+	ASPath  []uint32 `json:"as_path"`
+	// Communities holds RFC 1997 ("65535:65282") and RFC 8092 ("64512:1:2") communities.
+	Communities []string `json:"communities,omitempty"`
+	MED         *uint32  `json:"med,omitempty"`
+	Accepted    bool     `json:"accepted"`
+	// Best is set on the received route that is used for its prefix.
+	Best   bool   `json:"best,omitempty"`
+	Rule   string `json:"rule"`
+	Reason string `json:"reason"`
+}
+
+// Routes is the answer of /v1/routes.
+type Routes struct {
+	Version
+	Routes  []KernelRoute  `json:"routes"`
+	Refused []RefusedRoute `json:"refused"`
+}
+
+// KernelRoute is a route that transitd keeps in the kernel.
+type KernelRoute struct {
+	Prefix   string `json:"prefix"`
+	Table    string `json:"table"`    // "underlay", "site" or "remote"
+	TableID  uint32 `json:"table_id"` // the kernel's number
+	Type     string `json:"type"`     // "unicast" or "unreachable"
+	Device   string `json:"device,omitempty"`
+	Gateway  string `json:"gateway,omitempty"`
+	Source   string `json:"source,omitempty"`
+	Neighbor string `json:"neighbor,omitempty"` // who announced it; empty for pins
+}
+
+// RefusedRoute is a route that BGP accepted and the kernel's plan did not.
+type RefusedRoute struct {
+	Prefix string `json:"prefix"`
+	Rule   string `json:"rule"`
+	Reason string `json:"reason"`
+}
+
+// ReloadRequest is the optional body of /v1/reload.
+type ReloadRequest struct {
+	// DryRun says what would change and changes nothing.
+	DryRun bool `json:"dry_run"`
+}
+
+// Reload is the answer of /v1/reload when the new configuration was accepted.
+type Reload struct {
+	Version
+	DryRun bool `json:"dry_run"`
+	// Changed is false if the file means what is running already.
+	Changed bool `json:"changed"`
+	// Changes says what was done, one line each.
+	Changes []string `json:"changes"`
+}
+
+// Failure is the answer to every request that was not fulfilled.
+type Failure struct {
+	Version
+	Error ErrorBody `json:"error"`
+}
+
+// ErrorBody says what went wrong.
+type ErrorBody struct {
+	// Code is stable and for programs: one of the Code constants.
+	Code string `json:"code"`
+	// Message is for people.
+	Message string `json:"message"`
+	// Config lists what is wrong with a configuration file.
+	Config []ConfigError `json:"config,omitempty"`
+}
+
+// ConfigError is one thing that is wrong with a configuration file, or cannot be applied while running.
+type ConfigError struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Path    string `json:"path,omitempty"`
+	Message string `json:"msg"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// The values of ErrorBody.Code.
+const (
+	CodeNotFound   = "not_found"          // no such path, or no such neighbour
+	CodeMethod     = "method_not_allowed" // the path exists, with another method
+	CodeBadRequest = "bad_request"        // a parameter or the body is wrong
+	CodeTooLarge   = "too_large"          // the body is larger than 64 KiB
+	CodeConfig     = "invalid_config"     // the configuration is not valid or cannot be applied while running; nothing was changed
+	CodeStopping   = "stopping"           // the daemon is on its way out
+	CodeInternal   = "internal"           // the daemon could not do it; see its log
+)

@@ -1,0 +1,101 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+)
+
+// fakeDaemon answers with fixed values; block, if set, holds Reload up.
+type fakeDaemon struct {
+	status  Status
+	err     error
+	reloads chan ReloadRequest
+	block   chan struct{}
+}
+
+func newFake() *fakeDaemon {
+	return &fakeDaemon{
+		status: Status{
+			Version: V1(), Health: HealthOK,
+			Node:    Node{Name: "hub-nva", ASN: 64512, Site: "hub", Version: "devel", UptimeS: 7},
+			Tunnels: []Tunnel{{Name: "tr0", State: TunnelUp, Drops: map[string]uint64{"wrong_vni": 2}}},
+			BGP:     []Session{{Peer: "192.0.2.4", Name: "hub-ars", State: SessionEstablished}},
+		},
+		reloads: make(chan ReloadRequest, 10),
+	}
+}
+
+func (f *fakeDaemon) Status() Status { return f.status }
+
+func (f *fakeDaemon) BGPRoutes(q BGPRoutesQuery) (BGPRoutes, error) {
+	return BGPRoutes{Version: V1(), Direction: q.Direction, Routes: []BGPRoute{{Prefix: "192.0.2.0/24", Neighbor: q.Peer}}}, f.err
+}
+
+func (f *fakeDaemon) Routes() (Routes, error) { return Routes{Version: V1()}, f.err }
+
+func (f *fakeDaemon) Explain(_ context.Context, target string) (Explanation, error) {
+	return Explanation{Version: V1(), Target: target}, f.err
+}
+
+func (f *fakeDaemon) Reload(_ context.Context, req ReloadRequest) (Reload, error) {
+	if f.block != nil {
+		<-f.block
+	}
+	f.reloads <- req
+	return Reload{Version: V1(), DryRun: req.DryRun}, f.err
+}
+
+// pipeListener is a listener in memory, whose time a synctest bubble rules.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+// dial opens a connection; it is closed with the test.
+func (l *pipeListener) dial(t *testing.T) net.Conn {
+	t.Helper()
+	client, server := net.Pipe()
+	t.Cleanup(func() { client.Close() })
+	select {
+	case l.conns <- server:
+	case <-l.closed:
+		t.Fatal("dial: the listener is closed")
+	}
+	return client
+}
+
+// start runs a server on l and stops it with the returned function, which waits.
+func start(t *testing.T, s *Server, l net.Listener) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, l) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+var errBroken = errors.New("read the kernel's table: interrupted")

@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/transitd/transitd/bgp"
+	"github.com/transitd/transitd/bgp/fib"
+	"github.com/transitd/transitd/pkg/control"
+)
+
+// open makes everything that has to exist before the tasks run, and notes how it
+// is removed. The order is the one that lets no packet loop: rules and pins
+// stand before a tunnel carries anything, and a tunnel goes before its rules.
+func (d *Daemon) open(undo *undoList) error {
+	p := d.plan.Load()
+	if err := d.openLocks(p, undo); err != nil {
+		return err
+	}
+	keeper, err := fib.New(fib.KeeperConfig{Log: d.log.Named("fib"), Protocol: p.FIB.Protocol, Tables: p.FIB.Tables})
+	if err != nil {
+		return err
+	}
+	d.keeper = keeper
+	undo.add(keeper.Flush)
+	routes := &routeTable{log: d.log, kernel: keeper, converged: func() bool { return false }}
+	if err := routes.setNode(p.FIB); err != nil {
+		return fmt.Errorf("set up rules and pinned routes: %w", err)
+	}
+	d.sysctls = newSysctls(procSys, d.lock.Left())
+	undo.add(func() error { return d.sysctls.restore(d.plan.Load().Sysctls) })
+
+	d.speaker, err = bgp.New(p.BGP, bgp.Options{Log: d.log.Named("bgp"), OnRoutes: routes.onRoutes})
+	if err != nil {
+		return err
+	}
+	routes.converged = d.speaker.Converged
+	sockets := &endpoints{log: d.log.Named("tunnel")}
+	d.machine = &machine{
+		log: d.log, routes: routes, speaker: d.speaker, settings: d.applySysctls, level: d.setLevel,
+		tunnels: &tunnelSet{log: d.log, open: sockets.start, index: deviceIndex},
+	}
+	undo.add(d.machine.tunnels.closeAll)
+	for _, t := range p.Tunnels {
+		if err := d.machine.tunnels.add(t); err != nil {
+			return err
+		}
+	}
+	if err := d.applySysctls(p.Sysctls); err != nil {
+		return err
+	}
+	d.server = control.NewServer(d, d.log.Named("control"))
+	d.listener, err = d.lock.Listen()
+	return err
+}
+
+// openLocks makes sure that no other daemon has our socket or our routes.
+func (d *Daemon) openLocks(p *Plan, undo *undoList) error {
+	lock, err := control.Acquire(p.Socket)
+	if err != nil {
+		return err
+	}
+	d.lock = lock
+	undo.add(lock.Release)
+	protocol, err := lockProtocol(p.FIB.Protocol)
+	if err != nil {
+		return err
+	}
+	undo.add(protocol.release)
+	return nil
+}
+
+// applySysctls sets what forwarding needs and writes down what it was.
+func (d *Daemon) applySysctls(want []Sysctl) error {
+	before := d.sysctls.remembered()
+	err := d.sysctls.apply(want)
+	if after := d.sysctls.remembered(); !maps.Equal(before, after) {
+		if rerr := d.lock.Remember(after); rerr != nil {
+			d.log.Warn("a crash would leave sysctls changed", zap.Error(rerr))
+		}
+	}
+	return err
+}
+
+func (d *Daemon) setLevel(l zapcore.Level) {
+	if d.opts.Level != nil {
+		d.opts.Level.SetLevel(l)
+	}
+}
+
+// task is a part that runs until its context is done and returns when its goroutines have ended.
+type task struct {
+	name string
+	run  func(context.Context) error
+}
+
+func (d *Daemon) tasks() []task {
+	return []task{
+		{"keep routes", d.keeper.Run},
+		{"speak BGP", d.speaker.Run},
+		{"supervise", d.supervise},
+		{"reload by signal", d.hangups},
+		{"control", func(ctx context.Context) error { return d.server.Run(ctx, d.listener) }},
+	}
+}

@@ -1,0 +1,287 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/transitd/transitd/bgp"
+	"github.com/transitd/transitd/bgp/fib"
+	"github.com/transitd/transitd/bgp/policy"
+	"github.com/transitd/transitd/pkg/azure"
+	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/tunnel/pump"
+	"github.com/transitd/transitd/tunnel/vxlan"
+)
+
+// Plan is a configuration translated for the components, and everything that a
+// component could refuse has been refused. It is a value: two plans that are
+// deeply equal run the same.
+type Plan struct {
+	Node     Identity
+	Socket   string
+	Log      config.Log
+	Underlay Underlay
+	Tunnels  []TunnelPlan
+	BGP      bgp.Config
+	FIB      fib.Node
+	Sysctls  []Sysctl
+}
+
+// Identity is who the node is.
+type Identity struct {
+	Name string
+	ASN  uint32
+	Site string
+}
+
+// Underlay is the network card with what the configuration and the machine say
+// about it. The fields for IPv6 are invalid if it has none.
+type Underlay struct {
+	Interface string
+	MTU       int
+	Address   netip.Addr
+	Gateway   netip.Addr
+	Subnet    netip.Prefix
+	Address6  netip.Addr
+	Gateway6  netip.Addr
+	Subnet6   netip.Prefix
+}
+
+// TunnelPlan is one tunnel for the pump.
+type TunnelPlan struct {
+	Name          string
+	Encapsulation string
+	Endpoint      pump.EndpointConfig // shared by tunnels with the same Local; without a logger
+	Pump          pump.TunnelConfig   // without a codec
+	VXLAN         vxlan.Config
+}
+
+// NewPlan translates a configuration for a machine. It touches nothing. The
+// error is of type config.Errors; file is its file name.
+func NewPlan(file string, c *config.Config, f Facts) (*Plan, error) {
+	b := planner{file: file, c: c, p: &Plan{
+		Node:   Identity{Name: c.Node.Name, ASN: c.Node.ASN, Site: c.Node.Site},
+		Socket: c.Control.Socket, Log: c.Log,
+	}}
+	b.underlay(f)
+	if len(b.errs) > 0 {
+		return nil, b.errs // what follows stands on the card's address
+	}
+	b.overlaps(f)
+	for i := range c.Tunnels {
+		b.tunnel(i)
+	}
+	b.bgp()
+	b.fib()
+	b.sysctls()
+	if len(b.errs) > 0 {
+		return nil, b.errs
+	}
+	return b.p, nil
+}
+
+// planner collects a plan and what is wrong with it.
+type planner struct {
+	file string
+	c    *config.Config
+	p    *Plan
+	errs config.Errors
+}
+
+func (b *planner) fail(path, hint, format string, args ...any) {
+	b.errs = append(b.errs, &config.Error{File: b.file, Path: path, Msg: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// underlay merges what the file says about the card with what the card says.
+func (b *planner) underlay(f Facts) {
+	u := Underlay{Interface: f.Interface, MTU: f.MTU, Gateway: f.Gateway, Gateway6: f.Gateway6}
+	if b.c.Underlay.MTU != 0 {
+		u.MTU = b.c.Underlay.MTU
+	}
+	for _, a := range f.Addrs {
+		switch given := b.c.Underlay.Address; {
+		case given.IsValid() && given.Is4() == a.Addr().Is4() && given != a.Addr():
+		case a.Addr().Is4() && !u.Address.IsValid():
+			u.Address, u.Subnet = a.Addr(), a.Masked()
+		case a.Addr().Is6() && !u.Address6.IsValid():
+			u.Address6, u.Subnet6 = a.Addr(), a.Masked()
+		}
+	}
+	if g := b.c.Underlay.Gateway; g.Is4() {
+		u.Gateway = g
+	} else if g.Is6() {
+		u.Gateway6 = g
+	}
+	b.p.Underlay = u
+	switch given := b.c.Underlay.Address; {
+	case given.IsValid() && u.Address != given && u.Address6 != given:
+		b.fail("underlay.address", "leave it out to take the card's own", "%s is no address of %s, which has %v", given, f.Interface, f.Addrs)
+	case !u.Address.IsValid():
+		b.fail("underlay.interface", "a Route Server and BGP's router id need an IPv4 address", "%s has no IPv4 address", f.Interface)
+	case !u.Gateway.IsValid():
+		b.fail("underlay.interface", "give underlay.gateway, the first address of an Azure subnet", "no default route leads through %s, so its gateway is not known", f.Interface)
+	case !u.Subnet.Contains(u.Gateway) || u.Gateway == u.Address:
+		b.fail("underlay.gateway", "", "%s is no other machine of the subnet %s", u.Gateway, u.Subnet)
+	}
+}
+
+// overlaps finds what collides with the card's own subnet.
+func (b *planner) overlaps(f Facts) {
+	for _, e := range config.AsErrors(b.c.CheckUnderlay(f.Addrs...)) {
+		e.File = b.file
+		b.errs = append(b.errs, e)
+	}
+}
+
+// tunnel translates one tunnel.
+func (b *planner) tunnel(i int) {
+	t, path := &b.c.Tunnels[i], fmt.Sprintf("tunnels[%d]", i)
+	local := b.p.Underlay.Address
+	if t.Remote.Is6() {
+		local = b.p.Underlay.Address6
+	}
+	if !local.IsValid() {
+		b.fail(path+".remote", "", "%s is an IPv6 address, but %s has none", t.Remote, b.p.Underlay.Interface)
+		return
+	}
+	vx := vxlan.Config{
+		VNI: t.VXLAN.VNI, GPE: t.VXLAN.GPE, LocalMAC: t.VXLAN.MAC, PeerMAC: t.VXLAN.PeerMAC, Local: local, Peer: t.Remote,
+		Addrs: []netip.Addr{t.Address.Addr()}, PeerAddrs: []netip.Addr{t.PeerAddress},
+	}
+	pc := pump.TunnelConfig{
+		Name: t.Name, Remote: netip.AddrPortFrom(t.Remote, t.VXLAN.Port), MTU: t.MTU, VNI: t.VXLAN.VNI,
+		Addrs: []netip.Prefix{t.Address}, PeerAddrs: vx.PeerAddrs, DSCP: dscp(t.DSCP),
+	}
+	if t.Address6.IsValid() {
+		vx.Addrs, vx.PeerAddrs = append(vx.Addrs, t.Address6.Addr()), append(vx.PeerAddrs, t.PeerAddress6)
+		pc.Addrs, pc.PeerAddrs = append(pc.Addrs, t.Address6), vx.PeerAddrs
+	}
+	if outer := t.MTU + overhead(t); outer > b.p.Underlay.MTU {
+		b.fail(path+".mtu", fmt.Sprintf("at most %d fits", b.p.Underlay.MTU-overhead(t)),
+			"%d and %d bytes of outer headers do not fit the underlay's MTU of %d", t.MTU, overhead(t), b.p.Underlay.MTU)
+	}
+	if _, err := vxlan.New(vx); err != nil {
+		b.fail(path, "", "%v", err)
+	}
+	b.p.Tunnels = append(b.p.Tunnels, TunnelPlan{
+		Name: t.Name, Encapsulation: string(t.Encapsulation), Pump: pc, VXLAN: vx,
+		Endpoint: pump.EndpointConfig{
+			Local: netip.AddrPortFrom(local, t.VXLAN.Port), Interface: b.p.Underlay.Interface, Mark: b.c.Routing.Mark,
+		},
+	})
+}
+
+// overhead is what the encapsulation adds to an inner IP packet, in bytes.
+func overhead(t *config.Tunnel) int {
+	const ipv4, ipv6, udp, vxlan, ethernet = 20, 40, 8, 8, 14
+	n := ipv4 + udp + vxlan
+	if t.Remote.Is6() {
+		n += ipv6 - ipv4
+	}
+	if !t.VXLAN.GPE {
+		n += ethernet
+	}
+	return n
+}
+
+// bgp translates the neighbours and what the policy has to know.
+func (b *planner) bgp() {
+	u := b.p.Underlay
+	c := bgp.Config{
+		ASN: b.c.Node.ASN, RouterID: u.Address, Site: b.c.Node.Site, LocalAddr: u.Address,
+		VNet: b.c.Policy.VNet, AllowHostRoutes: b.c.Policy.AllowHostRoutes, Protected: b.protected(),
+	}
+	for i := range b.c.RouteServers {
+		rs := &b.c.RouteServers[i]
+		mode, err := policy.ParseDefaultRoute(string(rs.DefaultRoute))
+		if err != nil {
+			b.fail(fmt.Sprintf("route_servers[%d].default_route", i), "", "%v", err)
+		}
+		c.Neighbors = append(c.Neighbors, bgp.Neighbor{
+			Name: rs.Name, Role: policy.RouteServer, Addrs: rs.Addresses, ASN: rs.ASN,
+			LocalAddr: u.Address, DefaultRoute: mode, HoldTime: rs.HoldTime.Std(),
+		})
+	}
+	for i := range b.c.Tunnels {
+		t := &b.c.Tunnels[i]
+		c.Neighbors = append(c.Neighbors, bgp.Neighbor{
+			Name: t.Name, Role: policy.Tunnel, Addrs: []netip.Addr{t.PeerAddress}, ASN: t.BGP.ASN,
+			LocalAddr: t.Address.Addr(), LocalAddr6: t.Address6.Addr(), Interface: t.Name, HoldTime: t.BGP.HoldTime.Std(),
+		})
+	}
+	for _, o := range b.c.Originate {
+		c.Originate = append(c.Originate, bgp.Origination{Prefix: o.Prefix, To: o.To})
+	}
+	if _, err := bgp.New(c, bgp.Options{Log: zap.NewNop()}); err != nil {
+		b.fail("", "", "%v", err)
+	}
+	b.p.BGP = c
+}
+
+// protected is what no route may cover more specifically: what the node stands on.
+func (b *planner) protected() []netip.Prefix {
+	u := b.p.Underlay
+	list := []netip.Prefix{host(u.Address)}
+	if u.Address6.IsValid() {
+		list = append(list, host(u.Address6))
+	}
+	for _, a := range azure.ReservedAddresses() {
+		list = append(list, host(a))
+	}
+	for _, rs := range b.c.RouteServers {
+		list = append(list, rs.Subnet)
+	}
+	for _, t := range b.c.Tunnels {
+		list = append(list, host(t.Remote))
+	}
+	return append(list, b.overlays()...)
+}
+
+func (b *planner) overlays() (list []netip.Prefix) {
+	for _, t := range b.c.Tunnels {
+		list = append(list, t.Address.Masked())
+		if t.Address6.IsValid() {
+			list = append(list, t.Address6.Masked())
+		}
+	}
+	return list
+}
+
+// fib says where the node stands, for the kernel's tables.
+func (b *planner) fib() {
+	u, r := b.p.Underlay, b.c.Routing
+	n := fib.Node{
+		Interface: u.Interface, Address: u.Address, Gateway: u.Gateway, Subnet: u.Subnet, Overlays: b.overlays(),
+		Tables: fib.Tables{Underlay: r.TableUnderlay, Site: r.TableSite, Remote: r.TableRemote},
+		Mark:   r.Mark, Protocol: int(r.Protocol), RulePriority: r.RulePriority,
+	}
+	for _, a := range azure.ReservedAddresses() {
+		n.Pins = append(n.Pins, host(a))
+	}
+	for _, rs := range b.c.RouteServers {
+		n.Pins = append(n.Pins, rs.Subnet)
+	}
+	for _, t := range b.c.Tunnels {
+		n.Tunnels = append(n.Tunnels, t.Name)
+		if pin := host(t.Remote); !slices.Contains(n.Pins, pin) {
+			n.Pins = append(n.Pins, pin)
+		}
+	}
+	b.p.FIB = n
+}
+
+func (b *planner) sysctls() {
+	var tunnels []string
+	ipv6 := false
+	for _, t := range b.c.Tunnels {
+		tunnels = append(tunnels, t.Name)
+		ipv6 = ipv6 || t.Address6.IsValid()
+	}
+	b.p.Sysctls = wantedSysctls(b.p.Underlay.Interface, tunnels, ipv6)
+}
+
+// host is an address as a prefix of its full length.
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -1,0 +1,275 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/pump"
+	"github.com/transitd/transitd/tunnel/vxlan"
+)
+
+// device is a running tunnel. Close waits for its loops and removes the Linux device.
+type device interface {
+	Close() error
+	Stats() tunnel.Stats
+	// Up reports whether the device is there and the peer is resolved.
+	Up() bool
+}
+
+// tunnelSet holds the tunnels that run. Its methods may be called at once;
+// those that open or close something hold the lock meanwhile, so status waits
+// for a device to be made (milliseconds).
+type tunnelSet struct {
+	log *zap.Logger
+	// open starts a tunnel; index finds a Linux device, 0 if it is not there.
+	open  func(TunnelPlan) (device, error)
+	index func(name string) (int, error)
+
+	mu   sync.Mutex
+	list []*slot // in the order of the plan
+}
+
+// slot is one tunnel of the plan, whether it runs or not.
+type slot struct {
+	plan    TunnelPlan
+	dev     device // nil: it could not be made, see err
+	index   int    // of the Linux device that dev made
+	err     error
+	rebuilt uint64
+	// before is what devices counted that are gone.
+	before tunnel.Stats
+}
+
+// TunnelView is what a tunnel looks like at one moment.
+type TunnelView struct {
+	Plan    TunnelPlan
+	Present bool // the Linux device is there
+	Up      bool // and the peer is resolved
+	Err     error
+	Rebuilt uint64
+	Stats   tunnel.Stats
+}
+
+// add starts a tunnel. If that fails the slot is kept, and rebuild tries again.
+func (s *tunnelSet) add(p TunnelPlan) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl := &slot{plan: p}
+	s.list = append(s.list, sl)
+	return s.startLocked(sl)
+}
+
+func (s *tunnelSet) startLocked(sl *slot) error {
+	sl.dev, sl.err = s.open(sl.plan)
+	if sl.err != nil {
+		sl.dev = nil
+		return fmt.Errorf("tunnel %s: %w", sl.plan.Name, sl.err)
+	}
+	sl.index, sl.err = s.index(sl.plan.Name)
+	return sl.err
+}
+
+// remove stops a tunnel and forgets it.
+func (s *tunnelSet) remove(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.list, func(sl *slot) bool { return sl.plan.Name == name })
+	if i < 0 {
+		return nil
+	}
+	sl := s.list[i]
+	s.list = slices.Delete(s.list, i, i+1)
+	return sl.close()
+}
+
+func (sl *slot) close() error {
+	if sl.dev == nil {
+		return nil
+	}
+	addStats(&sl.before, sl.dev.Stats())
+	err := sl.dev.Close()
+	sl.dev = nil
+	if err != nil {
+		return fmt.Errorf("close tunnel %s: %w", sl.plan.Name, err)
+	}
+	return nil
+}
+
+// vanished lists the tunnels whose Linux device is not the one that was made:
+// somebody deleted it, or it could not be made.
+func (s *tunnelSet) vanished() (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.list {
+		index, err := s.index(sl.plan.Name)
+		if err != nil {
+			continue // the kernel could not be asked: next time
+		}
+		if sl.dev == nil || index != sl.index {
+			names = append(names, sl.plan.Name)
+		}
+	}
+	return names
+}
+
+// rebuild closes what is left of a tunnel and starts it again.
+func (s *tunnelSet) rebuild(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.list, func(sl *slot) bool { return sl.plan.Name == name })
+	if i < 0 {
+		return nil
+	}
+	sl := s.list[i]
+	if err := sl.close(); err != nil {
+		s.log.Info("what was left of a vanished tunnel did not close cleanly", zap.String("tunnel", name), zap.Error(err))
+	}
+	if err := s.startLocked(sl); err != nil {
+		return err
+	}
+	sl.rebuilt++
+	return nil
+}
+
+// order sorts the tunnels as the plan has them.
+func (s *tunnelSet) order(plan []TunnelPlan) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := map[string]int{}
+	for i, p := range plan {
+		at[p.Name] = i
+	}
+	slices.SortStableFunc(s.list, func(a, b *slot) int { return at[a.plan.Name] - at[b.plan.Name] })
+}
+
+// views describes all tunnels.
+func (s *tunnelSet) views() []TunnelView {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	views := make([]TunnelView, len(s.list))
+	for i, sl := range s.list {
+		v := TunnelView{Plan: sl.plan, Err: sl.err, Rebuilt: sl.rebuilt}
+		addStats(&v.Stats, sl.before)
+		if sl.dev != nil {
+			addStats(&v.Stats, sl.dev.Stats())
+			index, err := s.index(sl.plan.Name)
+			v.Present = err == nil && index == sl.index
+			v.Up = v.Present && sl.dev.Up()
+		}
+		views[i] = v
+	}
+	return views
+}
+
+// closeAll stops everything.
+func (s *tunnelSet) closeAll() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, sl := range s.list {
+		errs = append(errs, sl.close())
+	}
+	s.list = nil
+	return errors.Join(errs...)
+}
+
+// addStats adds b to a.
+func addStats(a *tunnel.Stats, b tunnel.Stats) {
+	a.TXPackets += b.TXPackets
+	a.TXBytes += b.TXBytes
+	a.RXPackets += b.RXPackets
+	a.RXBytes += b.RXBytes
+	for reason, n := range b.Drops {
+		if a.Drops == nil {
+			a.Drops = map[string]uint64{}
+		}
+		a.Drops[reason] += n
+	}
+}
+
+// endpoints opens tunnels on the sockets that tunnels with the same address and
+// port share. A socket is opened for its first tunnel and closed with its last.
+type endpoints struct {
+	log *zap.Logger
+
+	mu   sync.Mutex
+	open map[netip.AddrPort]*shared
+}
+
+type shared struct {
+	endpoint *pump.Endpoint
+	users    int
+}
+
+// start makes a tunnel's device and loops.
+func (e *endpoints) start(p TunnelPlan) (device, error) {
+	codec, err := vxlan.New(p.VXLAN)
+	if err != nil {
+		return nil, fmt.Errorf("make the codec: %w", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sh := e.open[p.Endpoint.Local]
+	if sh == nil {
+		cfg := p.Endpoint
+		cfg.Log = e.log
+		ep, err := pump.Listen(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", cfg.Local, err)
+		}
+		sh = &shared{endpoint: ep}
+		if e.open == nil {
+			e.open = map[netip.AddrPort]*shared{}
+		}
+		e.open[p.Endpoint.Local] = sh
+	}
+	cfg := p.Pump
+	cfg.Codec = codec
+	t, err := sh.endpoint.Add(cfg)
+	if err != nil {
+		return nil, errors.Join(err, e.releaseLocked(p.Endpoint.Local))
+	}
+	sh.users++
+	return &sharedTunnel{Tunnel: t, of: e, at: p.Endpoint.Local}, nil
+}
+
+// releaseLocked closes an endpoint that nobody uses.
+func (e *endpoints) releaseLocked(at netip.AddrPort) error {
+	sh := e.open[at]
+	if sh == nil || sh.users > 0 {
+		return nil
+	}
+	delete(e.open, at)
+	if err := sh.endpoint.Close(); err != nil {
+		return fmt.Errorf("close the sockets of %s: %w", at, err)
+	}
+	return nil
+}
+
+// sharedTunnel is a tunnel that gives its endpoint back.
+type sharedTunnel struct {
+	*pump.Tunnel
+	of *endpoints
+	at netip.AddrPort
+}
+
+// Close ends the tunnel, and its endpoint if it was the last one.
+func (t *sharedTunnel) Close() error {
+	err := t.Tunnel.Close()
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	if sh := t.of.open[t.at]; sh != nil {
+		sh.users--
+	}
+	return errors.Join(err, t.of.releaseLocked(t.at))
+}
+
+// dscp translates the configuration's code point.
+func dscp(d config.DSCP) pump.DSCP { return pump.DSCP(d) }

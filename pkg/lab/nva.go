@@ -1,0 +1,31 @@
+package lab
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"text/template"
+)
+
+// templates are the configuration files of the NVAs. docs/examples has the same files for operators; a test holds
+// them together.
+//
+//go:embed templates/*.yaml
+var templates embed.FS
+
+// nvaConfig renders a node's configuration file.
+func nvaConfig(s state, o Options, node string) ([]byte, error) {
+	file := node + ".yaml"
+	if o.Scenario == DefaultRoute {
+		file = node + "-default-route.yaml"
+	}
+	t, err := template.ParseFS(templates, "templates/"+file)
+	if err != nil {
+		return nil, fmt.Errorf("read the template of %s: %w", node, err)
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, struct{ Socket string }{s.socket(node)}); err != nil {
+		return nil, fmt.Errorf("write the configuration of %s: %w", node, err)
+	}
+	return b.Bytes(), nil
+}
