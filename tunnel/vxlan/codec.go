@@ -1,72 +1,237 @@
 package vxlan
 
 import (
+	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/transitd/transitd/pkg/packet"
 	"github.com/transitd/transitd/tunnel"
 )
 
-// Kind is tunnel.Kind: what Open found.
-type Kind = tunnel.Kind
-
-// What Open finds.
 const (
-	Packet  = tunnel.KindPacket
-	Control = tunnel.KindControl
+	headerLen   = 8
+	ethernetLen = 14
+
+	flagI   = 0x08 // the VNI is valid (RFC 7348, section 5)
+	flagP   = 0x04 // GPE: the next protocol field is valid
+	gpeVer  = 0x30 // GPE: version, must be 0
+	gpeOAM  = 0x01 // GPE: the packet is for the endpoint itself; there is no such protocol here
+	gpeIPv4 = 1
+	gpeIPv6 = 2
+
+	etherIPv4 = 0x0800
+	etherARP  = 0x0806
+	etherVLAN = 0x8100
+	etherQinQ = 0x88a8
+	etherIPv6 = 0x86dd
 )
 
-// Config is one tunnel as its codec sees it.
-type Config struct {
-	VNI uint32 // 1 to 16777215
-	GPE bool   // VXLAN-GPE: no inner Ethernet, no ARP or ND
+// MAC is an Ethernet address.
+type MAC [6]byte
 
-	// LocalMAC and PeerMAC are the stations of the inner Ethernet; zero means 02:00 and the endpoint's
-	// IPv4 address (of an IPv6 endpoint: its last four octets). A PeerMAC that is given is never changed by
-	// what the peer says; a derived one is used until the peer's ARP or ND names another.
-	LocalMAC, PeerMAC [6]byte
-
-	Local, Peer netip.Addr // the endpoints, in the underlay
-
-	Addrs, PeerAddrs []netip.Addr // overlay addresses of ours and of the peer, IPv4 and IPv6
+// String is the usual form with colons.
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }
 
-// Codec is one tunnel's encapsulation. Its methods may be called at once.
+// EndpointMAC is the MAC address that an endpoint has by default: locally
+// administered, 02:00 and the IPv4 address, or the last 4 bytes of an IPv6 one.
+func EndpointMAC(a netip.Addr) MAC {
+	b := a.AsSlice()
+	m := MAC{0: 2}
+	copy(m[2:], b[len(b)-4:])
+	return m
+}
+
+// Config is one tunnel's codec. Local and Peer are the outer addresses.
+type Config struct {
+	VNI         uint32 // 1 to 1<<24 - 1
+	GPE         bool   // VXLAN-GPE: no inner Ethernet, no ARP, no ND
+	Local, Peer netip.Addr
+	// LocalMAC and PeerMAC are EndpointMAC if zero. The peer's holds until ARP
+	// or ND tells another one.
+	LocalMAC, PeerMAC [6]byte
+	// Addrs are our overlay addresses, which are answered for; PeerAddrs the
+	// peer's, which are resolved. At most one of each family.
+	Addrs, PeerAddrs []netip.Addr
+}
+
+// Codec encapsulates and decapsulates for one tunnel. Its methods may be
+// called from any number of goroutines at once.
 type Codec struct {
-	peerMAC  atomic.Uint64
+	cfg      Config
+	local    MAC
+	overhead int
+	peer     atomic.Uint64 // MAC address in the low 48 bits
 	resolved atomic.Bool
 }
 
-// New checks the configuration and returns a codec for it.
-func New(cfg Config) (*Codec, error) { return &Codec{}, nil }
-
-// Overhead returns the octets between the start of the UDP payload and the inner IP packet: 22, or 8 for GPE.
-func (c *Codec) Overhead() int { return 22 }
-
-// Seal prepends the header in place: buf[off:off+n] is the inner IP packet and off at least Overhead().
-// The UDP payload is then buf[start:off+n].
-func (c *Codec) Seal(buf []byte, off, n int) (start int, r tunnel.DropReason) {
-	return off - c.Overhead(), 0
+// New makes a codec; it refuses a configuration that could not work.
+func New(cfg Config) (*Codec, error) {
+	if cfg.VNI == 0 || cfg.VNI >= 1<<24 {
+		return nil, fmt.Errorf("vxlan: vni %d is out of range (1 to 16777215)", cfg.VNI)
+	}
+	if !cfg.Local.IsValid() || !cfg.Peer.IsValid() {
+		return nil, fmt.Errorf("vxlan: endpoints %v and %v: both are needed", cfg.Local, cfg.Peer)
+	}
+	c := &Codec{cfg: cfg, local: MAC(cfg.LocalMAC), overhead: headerLen + ethernetLen}
+	if c.local == (MAC{}) {
+		c.local = EndpointMAC(cfg.Local)
+	}
+	peer := MAC(cfg.PeerMAC)
+	if peer == (MAC{}) {
+		peer = EndpointMAC(cfg.Peer)
+	}
+	if peer == c.local {
+		return nil, fmt.Errorf("vxlan: both ends have the MAC address %s", peer)
+	}
+	c.peer.Store(pack(peer))
+	// A configured address needs no answer to be believed.
+	c.resolved.Store(cfg.GPE || cfg.PeerMAC != (MAC{}) || len(cfg.PeerAddrs) == 0)
+	if cfg.GPE {
+		c.overhead = headerLen
+	}
+	return c, nil
 }
 
-// Open validates a UDP payload.
-func (c *Codec) Open(datagram []byte) (inner []byte, kind Kind, r tunnel.DropReason) {
-	return datagram[22:], Packet, 0
+func pack(m MAC) uint64 {
+	return uint64(binary.BigEndian.Uint16(m[:]))<<32 | uint64(binary.BigEndian.Uint32(m[2:]))
 }
 
-// Control handles a datagram that Open called Control.
-func (c *Codec) Control(dst, datagram []byte) (reply []byte, learned bool, r tunnel.DropReason) {
-	return nil, false, 0
+// Overhead is how many bytes Seal puts in front of a packet.
+func (c *Codec) Overhead() int { return c.overhead }
+
+// LocalMAC is ours.
+func (c *Codec) LocalMAC() MAC { return c.local }
+
+// PeerMAC is the peer's as it is known now.
+func (c *Codec) PeerMAC() (m MAC) {
+	putMAC(m[:], c.peer.Load())
+	return m
 }
 
-// Solicit appends a request for the peer's i-th overlay address.
-func (c *Codec) Solicit(dst []byte, i int) []byte { return nil }
+func putMAC(b []byte, v uint64) {
+	binary.BigEndian.PutUint16(b, uint16(v>>32))
+	binary.BigEndian.PutUint32(b[2:], uint32(v))
+}
 
-// Resolved reports whether the peer's MAC address is configured or was learned.
+// Resolved reports whether the peer's MAC address is known from its own
+// answer, or need not be. Before, packets go to the default one.
 func (c *Codec) Resolved() bool { return c.resolved.Load() }
 
-// PeerMAC returns the MAC address that Seal puts as destination.
-func (c *Codec) PeerMAC() (m [6]byte) { return m }
+// Seal writes the headers into the headroom in front of the IP packet
+// buf[off:off+n]; off is at least Overhead. It returns where the datagram starts.
+func (c *Codec) Seal(buf []byte, off, n int) (start int, r tunnel.DropReason) {
+	if n == 0 {
+		return off, tunnel.DropNotIP
+	}
+	v6 := false
+	switch buf[off] >> 4 {
+	case 4:
+	case 6:
+		v6 = true
+	default:
+		return off, tunnel.DropNotIP
+	}
+	start = off - c.overhead
+	c.header(buf[start:], v6)
+	if c.cfg.GPE {
+		return start, tunnel.DropNone
+	}
+	ether := buf[start+headerLen:]
+	putMAC(ether, c.peer.Load())
+	copy(ether[6:], c.local[:])
+	typ := uint16(etherIPv4)
+	if v6 {
+		typ = etherIPv6
+	}
+	binary.BigEndian.PutUint16(ether[12:], typ)
+	return start, tunnel.DropNone
+}
 
-// PeekVNI returns the VNI of a datagram.
-func PeekVNI(datagram []byte) (vni uint32, ok bool) { return 0, false }
+// header writes the VXLAN header. All reserved bits are sent as zero: the
+// kernel's vxlan drops what has any of them set.
+func (c *Codec) header(b []byte, v6 bool) {
+	var first uint32 = flagI << 24
+	if c.cfg.GPE {
+		first |= flagP<<24 | gpeIPv4
+		if v6 {
+			first ^= gpeIPv4 ^ gpeIPv6
+		}
+	}
+	binary.BigEndian.PutUint32(b, first)
+	binary.BigEndian.PutUint32(b[4:], c.cfg.VNI<<8)
+}
+
+// Open checks a datagram's headers and returns the IP packet in it, without
+// padding. The info is the packet's. Reserved bits are ignored (RFC 7348,
+// section 5). Of tunnel.Control, inner is the Ethernet frame.
+func (c *Codec) Open(datagram []byte) (inner []byte, info packet.Info, kind tunnel.Kind, r tunnel.DropReason) {
+	if len(datagram) < headerLen {
+		return nil, info, tunnel.Packet, tunnel.DropShort
+	}
+	if datagram[0]&flagI == 0 {
+		return nil, info, tunnel.Packet, tunnel.DropBadHeader
+	}
+	if vni := binary.BigEndian.Uint32(datagram[4:]) >> 8; vni != c.cfg.VNI {
+		return nil, info, tunnel.Packet, tunnel.DropWrongVNI
+	}
+	if c.cfg.GPE {
+		inner, info, r = openGPE(datagram)
+		return inner, info, tunnel.Packet, r
+	}
+	return c.openEthernet(datagram[headerLen:])
+}
+
+func openGPE(d []byte) (inner []byte, info packet.Info, r tunnel.DropReason) {
+	if d[0]&flagP == 0 || d[0]&(gpeVer|gpeOAM) != 0 {
+		return nil, info, tunnel.DropBadHeader
+	}
+	if d[3] != gpeIPv4 && d[3] != gpeIPv6 {
+		return nil, info, tunnel.DropBadEthertype
+	}
+	return openIP(d[headerLen:], d[3] == gpeIPv6)
+}
+
+func openIP(b []byte, v6 bool) ([]byte, packet.Info, tunnel.DropReason) {
+	info, fault := packet.Parse(b)
+	if fault != packet.None || (info.Version == 6) != v6 {
+		return nil, info, tunnel.DropBadInner
+	}
+	return b[:info.Len], info, tunnel.DropNone
+}
+
+func (c *Codec) openEthernet(f []byte) (inner []byte, info packet.Info, kind tunnel.Kind, r tunnel.DropReason) {
+	if len(f) < ethernetLen {
+		return nil, info, tunnel.Packet, tunnel.DropShort
+	}
+	typ := binary.BigEndian.Uint16(f[12:])
+	if typ == etherVLAN || typ == etherQinQ {
+		return nil, info, tunnel.Packet, tunnel.DropVLANTagged
+	}
+	if MAC(f[6:12]) == c.local {
+		return nil, info, tunnel.Packet, tunnel.DropWrongMAC
+	}
+	ours, group := MAC(f[:6]) == c.local, f[0]&1 != 0
+	switch {
+	case typ == etherARP && (ours || group):
+		return f, info, tunnel.Control, tunnel.DropNone
+	case typ != etherIPv4 && typ != etherIPv6 && typ != etherARP:
+		return nil, info, tunnel.Packet, tunnel.DropBadEthertype
+	case !ours && !group:
+		return nil, info, tunnel.Packet, tunnel.DropWrongMAC
+	}
+	inner, info, r = openIP(f[ethernetLen:], typ == etherIPv6)
+	if r != tunnel.DropNone {
+		return nil, info, tunnel.Packet, r
+	}
+	if isND(inner, info) {
+		return f, info, tunnel.Control, tunnel.DropNone
+	}
+	if !ours && MAC(f[:6]) != broadcast { // a peer that does not know our MAC address may flood
+		return nil, info, tunnel.Packet, tunnel.DropMulticast
+	}
+	return inner, info, tunnel.Packet, tunnel.DropNone
+}
