@@ -1,0 +1,193 @@
+package pump
+
+import (
+	"errors"
+	"net/netip"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/transitd/transitd/pkg/packet"
+	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/gso"
+	"github.com/transitd/transitd/tunnel/tun"
+	"github.com/transitd/transitd/tunnel/udp"
+)
+
+const (
+	// headroom is free in front of every packet, for the longest encapsulation and the virtio-net header.
+	headroom = 64
+	// slot is what one read from the TUN device needs at most, with room behind for an ICMP message's rounding.
+	slot = headroom + tun.MaxPacket + 1
+	// An outbound loop reads into one arena and segments into another, and
+	// sends when either is short of room: 320 KB in all.
+	readArena    = 2 * slot
+	segmentArena = 3 * slot
+	// readBatch is how many packets are read before they are sent, so that the first does not wait long.
+	readBatch = 48
+)
+
+// outbound is the loop of one TUN queue.
+type outbound struct {
+	t        *Tunnel
+	i        int
+	count    *tunnel.Counters
+	read     []byte // arena; readAt is where the next packet goes
+	segments []byte
+	readAt   int
+	segAt    int
+	split    gso.Splitter
+	batch    *udp.Batch
+	icmp     []byte
+	limit    bucket
+	// sent and lost are made once, because a method value allocates.
+	sent, lost func(*udp.Run)
+}
+
+func newOutbound(t *Tunnel, i int) *outbound {
+	l := &outbound{
+		t: t, i: i, count: &t.out[i], batch: udp.NewBatch(),
+		read: make([]byte, readArena), segments: make([]byte, segmentArena), icmp: make([]byte, tun.HeaderLen, 2048),
+	}
+	l.sent = func(r *udp.Run) { l.count.Packet(r.Count(), r.Bytes) }
+	l.lost = func(r *udp.Run) { l.count.Drop(tunnel.DropUDPSend, r.Count()) }
+	return l
+}
+
+func (l *outbound) run() {
+	q, b := l.t.dev.Queue(l.i), l.t.bells[l.i]
+	failing := false
+	for !l.t.stop.Load() {
+		err := l.round(q)
+		l.flush()
+		switch {
+		case err == nil:
+			failing = false
+		case errors.Is(err, unix.EAGAIN):
+			b.wait(q.FD(), -1)
+		case errors.Is(err, unix.EBADFD): // somebody deleted the device: the owner closes the tunnel
+			return
+		default:
+			if !failing { // the device was set down, for example
+				l.t.log.Warn("reading from the device fails; trying on", zap.Error(err))
+				failing = true
+			}
+			b.wait(-1, retryMS)
+		}
+	}
+}
+
+// round reads packets until there is none, or enough of them.
+func (l *outbound) round(q *tun.Queue) error {
+	for range readBatch {
+		if l.batch.Full() || len(l.read)-l.readAt < slot {
+			return nil
+		}
+		at := l.readAt + headroom
+		n, err := q.Read(l.read[at-tun.HeaderLen : at+tun.MaxPacket])
+		if err != nil {
+			return err
+		}
+		if n <= tun.HeaderLen {
+			l.count.Drop(tunnel.DropNotIP, 1)
+			continue
+		}
+		h := gso.ParseHeader(l.read[at-tun.HeaderLen:])
+		if r := l.packet(h, at, n-tun.HeaderLen); r != tunnel.DropNone {
+			l.count.Drop(r, 1)
+		}
+	}
+	return nil
+}
+
+func (l *outbound) flush() {
+	if len(l.batch.Runs) > 0 {
+		l.t.lanes.Flush(l.batch, l.sent, l.lost)
+	}
+	l.readAt, l.segAt = 0, 0
+}
+
+// packet queues the packet at l.read[at:at+n] for sending.
+func (l *outbound) packet(h gso.Header, at, n int) tunnel.DropReason {
+	pkt := l.read[at : at+n]
+	info, fault := packet.Parse(pkt)
+	if fault != packet.None {
+		return tunnel.DropNotIP
+	}
+	if !routable(pkt, info) {
+		return tunnel.DropNoRoute
+	}
+	pkt = pkt[:info.Len]
+	partial := h.Flags&gso.NeedsChecksum != 0
+	packet.ClampMSS(pkt, info, l.t.cfg.MTU, partial)
+	if h.Type != gso.TypeNone {
+		return l.super(h, pkt, info)
+	}
+	if partial && !gso.FinishChecksum(h, pkt) {
+		return tunnel.DropBadOffload
+	}
+	if info.Len > l.t.cfg.MTU {
+		return l.tooBig(pkt, info)
+	}
+	start, r := l.t.cfg.Codec.Seal(l.read, at, info.Len)
+	if r != tunnel.DropNone {
+		return r
+	}
+	l.queue(l.read[start:at+info.Len], at+info.Len-start, info, info.Len)
+	l.readAt = at + info.Len
+	return tunnel.DropNone
+}
+
+// queue adds a run of datagrams; bytes is what they carry.
+func (l *outbound) queue(buf []byte, size int, info packet.Info, bytes int) {
+	l.batch.Runs = append(l.batch.Runs, udp.Run{
+		Buf: buf, Size: size, Lane: int(info.Flow % uint32(l.t.lanes.Count())), TOS: l.t.cfg.DSCP.outer(info.TOS), Bytes: bytes,
+	})
+}
+
+// super cuts a super packet into segments, sealed where they are written, in
+// runs that the kernel takes as a whole.
+func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.DropReason {
+	if !l.split.Reset(h, pkt, info) {
+		return tunnel.DropBadOffload
+	}
+	if l.split.MaxSegment() > l.t.cfg.MTU {
+		return l.refuse(pkt, info)
+	}
+	overhead := l.t.cfg.Codec.Overhead()
+	size := overhead + l.split.MaxSegment()
+	perRun := min(udp.MaxRun, udp.MaxRunBytes/size)
+	for more := true; more; {
+		if l.batch.Full() || len(l.segments)-l.segAt < perRun*size {
+			l.t.lanes.Flush(l.batch, l.sent, l.lost)
+			l.segAt = 0
+		}
+		begin, bytes := l.segAt, 0
+		for range perRun {
+			n := l.split.Next(l.segments[l.segAt+overhead:])
+			if more = n > 0; !more {
+				break
+			}
+			if _, r := l.t.cfg.Codec.Seal(l.segments, l.segAt+overhead, n); r != tunnel.DropNone {
+				return r
+			}
+			l.segAt += overhead + n
+			bytes += n
+		}
+		if l.segAt > begin {
+			l.queue(l.segments[begin:l.segAt], size, info, bytes)
+		}
+	}
+	return tunnel.DropNone
+}
+
+// routable is false for what is meant for the link itself: the tunnel joins two
+// hosts that have nothing to say to a group.
+func routable(pkt []byte, info packet.Info) bool {
+	if info.Version == 4 {
+		dst := netip.AddrFrom4([4]byte(pkt[16:20]))
+		return !dst.IsMulticast() && pkt[16] != 255
+	}
+	dst := netip.AddrFrom16([16]byte(pkt[24:40]))
+	return !dst.IsMulticast() && !dst.IsLinkLocalUnicast()
+}

@@ -1,0 +1,84 @@
+package pump
+
+import (
+	"time"
+
+	"github.com/transitd/transitd/pkg/packet"
+	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/tun"
+)
+
+// The kernel itself refuses what does not fit the device's MTU, before the
+// packet gets here. This file is for a device whose MTU is larger than the
+// tunnel's: somebody raised it by hand.
+
+// errorsPerSecond bounds ICMP errors (RFC 1812, section 4.3.2.8; RFC 4443,
+// section 2.4 f), errorBurst how many may come at once.
+const (
+	errorsPerSecond = 100
+	errorBurst      = 50
+)
+
+// tooBig fragments a packet that may be, and tells the sender of one that may not.
+func (l *outbound) tooBig(pkt []byte, info packet.Info) tunnel.DropReason {
+	if !info.DF {
+		return l.fragment(pkt, info)
+	}
+	return l.refuse(pkt, info)
+}
+
+// refuse drops a packet and tells its sender the MTU.
+func (l *outbound) refuse(pkt []byte, info packet.Info) tunnel.DropReason {
+	src := l.t.icmp4
+	if info.Version == 6 {
+		src = l.t.icmp6
+	}
+	if !src.IsValid() || !l.limit.take(time.Now()) {
+		return tunnel.DropTooBig
+	}
+	clear(l.icmp[:tun.HeaderLen])
+	msg := packet.TooBig(l.icmp[:tun.HeaderLen], src, pkt, info, l.t.cfg.MTU)
+	if len(msg) > tun.HeaderLen && l.t.dev.Queue(l.i).Write(msg) != nil {
+		l.count.Drop(tunnel.DropTUNWrite, 1)
+	}
+	return tunnel.DropTooBig
+}
+
+// fragment sends an IPv4 packet in pieces (RFC 791, section 3.2).
+func (l *outbound) fragment(pkt []byte, info packet.Info) tunnel.DropReason {
+	overhead := l.t.cfg.Codec.Overhead()
+	for done := 0; done < info.Len-info.Transport; {
+		if l.batch.Full() || len(l.segments)-l.segAt < overhead+l.t.cfg.MTU {
+			l.t.lanes.Flush(l.batch, l.sent, l.lost)
+			l.segAt = 0
+		}
+		at := l.segAt + overhead
+		n, next := packet.Fragment4(l.segments[at:], pkt, info, l.t.cfg.MTU, done)
+		if n == 0 {
+			return tunnel.DropTooBig
+		}
+		start, r := l.t.cfg.Codec.Seal(l.segments, at, n)
+		if r != tunnel.DropNone {
+			return r
+		}
+		l.queue(l.segments[start:at+n], at+n-start, info, n)
+		l.segAt, done = at+n, next
+	}
+	return tunnel.DropNone
+}
+
+// bucket is a token bucket; the zero value is full.
+type bucket struct {
+	used float64
+	at   time.Time
+}
+
+func (b *bucket) take(now time.Time) bool {
+	b.used = max(0, b.used-now.Sub(b.at).Seconds()*errorsPerSecond)
+	b.at = now
+	if b.used+1 > errorBurst {
+		return false
+	}
+	b.used++
+	return true
+}

@@ -1,0 +1,209 @@
+package pump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/transitd/transitd/pkg/packet"
+	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/tun"
+	"github.com/transitd/transitd/tunnel/udp"
+)
+
+const (
+	defaultLanes = 64
+	// solicitFast and solicitSlow are how often the peer's link-layer address is asked for, before and after it is known.
+	solicitFast = time.Second
+	solicitSlow = 30 * time.Second
+)
+
+// Codec is what an encapsulation has to do; *vxlan.Codec does. Seal and Open
+// are called from several goroutines at once and must not allocate.
+type Codec interface {
+	// Overhead is how many bytes Seal puts in front of a packet.
+	Overhead() int
+	// Seal encapsulates the IP packet buf[off:off+n] in place; off is at least
+	// Overhead. The datagram is then buf[start:off+n].
+	Seal(buf []byte, off, n int) (start int, r tunnel.DropReason)
+	// Open finds the IP packet in a datagram, a part of the same memory.
+	// DropWrongVNI says that another tunnel of the peer may know the datagram.
+	Open(datagram []byte) (inner []byte, info packet.Info, kind tunnel.Kind, r tunnel.DropReason)
+	// Control takes what Open called tunnel.Control, and appends an answer to dst if one is due.
+	Control(dst, message []byte) (reply []byte, r tunnel.DropReason)
+	// Solicit appends a datagram that asks where the peer's overlay address
+	// number i is, or nothing.
+	Solicit(dst []byte, i int) []byte
+	// Resolved reports whether the peer has been found.
+	Resolved() bool
+}
+
+// DSCP is the code point of outer packets, 0 to 63, or CopyDSCP.
+type DSCP int8
+
+// CopyDSCP takes the inner packet's code point (RFC 2983, section 3.1).
+const CopyDSCP DSCP = -1
+
+// outer returns the outer TOS for an inner one. ECN is copied (RFC 6040, section 4.1, normal mode).
+func (d DSCP) outer(inner uint8) uint8 {
+	if d == CopyDSCP {
+		return inner
+	}
+	return uint8(d)<<2 | inner&3
+}
+
+// TunnelConfig describes a tunnel.
+type TunnelConfig struct {
+	Name        string         // of the TUN device
+	Remote      netip.AddrPort // the peer, in the underlay
+	Addrs       []netip.Prefix // our overlay addresses
+	PeerAddrs   []netip.Addr   // the peer's overlay addresses
+	MTU         int            // of inner packets, in bytes
+	Codec       Codec
+	DSCP        DSCP
+	SourcePorts int // outer source ports, 0: 64
+}
+
+// Tunnel is a running tunnel.
+type Tunnel struct {
+	cfg   TunnelConfig
+	e     *Endpoint
+	log   *zap.Logger
+	dev   *tun.Device
+	lanes *udp.Lanes
+	icmp4 netip.Addr // who tells senders that a packet is too big
+	icmp6 netip.Addr
+	in    []tunnel.Counters // by receiver
+	out   []tunnel.Counters // by TUN queue
+
+	bells  []*bell
+	stop   atomic.Bool
+	cancel context.CancelFunc
+	loops  sync.WaitGroup
+}
+
+func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
+	if cfg.SourcePorts <= 0 {
+		cfg.SourcePorts = defaultLanes
+	}
+	if need := cfg.Codec.Overhead() + tun.HeaderLen; need > headroom {
+		return nil, fmt.Errorf("tunnel %s: the encapsulation takes %d bytes in front of a packet, there are %d", cfg.Name, need, headroom)
+	}
+	t := &Tunnel{cfg: cfg, e: e, log: e.log.With(zap.String("tunnel", cfg.Name))}
+	// The message enters by the device, where the kernel takes no source address of its own for true.
+	for _, a := range cfg.PeerAddrs {
+		if a.Is4() {
+			t.icmp4 = a
+		} else {
+			t.icmp6 = a
+		}
+	}
+	t.in = make([]tunnel.Counters, e.cfg.Queues)
+	t.out = make([]tunnel.Counters, e.cfg.Queues)
+	var err error
+	if t.lanes, err = udp.Connect(e.socket(), cfg.Remote, cfg.SourcePorts); err != nil {
+		return nil, err
+	}
+	if t.dev, err = tun.Open(tun.Config{Name: cfg.Name, Queues: e.cfg.Queues, MTU: cfg.MTU, Addrs: cfg.Addrs}); err != nil {
+		return nil, errors.Join(err, t.lanes.Close())
+	}
+	for range e.cfg.Queues {
+		b, err := newBell()
+		if err != nil {
+			return nil, errors.Join(err, t.release())
+		}
+		t.bells = append(t.bells, b)
+	}
+	return t, nil
+}
+
+func (t *Tunnel) start() {
+	for i := range t.bells {
+		t.loops.Go(func() { newOutbound(t, i).run() })
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.cancel = cancel
+	t.loops.Go(func() { t.solicit(ctx) })
+}
+
+// Name is the name of the tunnel and its device.
+func (t *Tunnel) Name() string { return t.cfg.Name }
+
+// MTU is the largest inner packet, in bytes.
+func (t *Tunnel) MTU() int { return t.cfg.MTU }
+
+// Up reports whether the device is there and the peer's link-layer address is known.
+func (t *Tunnel) Up() bool { return t.cfg.Codec.Resolved() && t.dev.Present() }
+
+// Stats counts what the tunnel carried and dropped since it was made.
+func (t *Tunnel) Stats() (s tunnel.Stats) {
+	for i := range t.in {
+		s.AddRX(&t.in[i])
+	}
+	for i := range t.out {
+		s.AddTX(&t.out[i])
+	}
+	if n := t.dev.Dropped(); n > 0 {
+		s.Drops[tunnel.DropTUNQueue.String()] += n
+	}
+	return s
+}
+
+// Close ends the tunnel and removes its device. It may be called again.
+func (t *Tunnel) Close() error {
+	if !t.e.remove(t) {
+		return nil
+	}
+	t.cancel()
+	t.stop.Store(true)
+	for _, b := range t.bells {
+		b.ring()
+	}
+	t.loops.Wait()
+	return t.release()
+}
+
+func (t *Tunnel) release() error {
+	errs := []error{t.dev.Close(), t.lanes.Close()}
+	for _, b := range t.bells {
+		errs = append(errs, b.close())
+	}
+	return errors.Join(errs...)
+}
+
+// solicit asks for the peer's link-layer address, at first each second and then
+// often enough that a peer that came back with another one is found.
+func (t *Tunnel) solicit(ctx context.Context) {
+	buf := make([]byte, 0, 256)
+	resolved := false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if now := t.cfg.Codec.Resolved(); now && !resolved {
+			t.log.Info("the peer has been found", zap.Stringer("remote", t.cfg.Remote))
+			resolved = true
+		}
+		for i := range t.cfg.PeerAddrs {
+			if b := t.cfg.Codec.Solicit(buf[:0], i); len(b) > 0 {
+				// Nothing to say of an error: the next tick tries again, and Up tells.
+				_ = t.lanes.Send(b)
+			}
+		}
+		next := solicitFast
+		if resolved {
+			next = solicitSlow
+		}
+		timer.Reset(next)
+	}
+}

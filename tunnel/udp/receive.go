@@ -1,0 +1,162 @@
+package udp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// Headroom is how many free bytes there are in front of a received datagram.
+	Headroom = 64
+	// MaxDatagram is the longest datagram that is received whole: one of a
+	// jumbo frame. Longer ones are cut off and marked.
+	MaxDatagram = 9216
+	// batch is how many datagrams one system call takes.
+	batch   = 64
+	control = 64
+)
+
+// Receiver reads datagrams in batches. One goroutine uses it.
+type Receiver struct {
+	fd      int
+	msgs    [batch]mmsghdr
+	iovs    [batch]unix.Iovec
+	names   [batch]unix.RawSockaddrInet6 // the larger of the two families
+	control [batch][control]byte
+	buf     []byte // batch times Headroom+MaxDatagram
+	got     int
+	ovfl    uint32
+	lost    uint32
+}
+
+// Datagram is what Receive got. The bytes are the receiver's and may be
+// changed, with the Headroom bytes in front, until the next Receive.
+type Datagram struct {
+	Buf       []byte // starts with the headroom
+	Source    netip.Addr
+	TOS       uint8
+	Truncated bool
+}
+
+// Payload is the datagram without the headroom.
+func (d *Datagram) Payload() []byte { return d.Buf[Headroom:] }
+
+// Listen opens n receivers on the same address and port; the kernel spreads
+// the peers' source ports over them (SO_REUSEPORT).
+func Listen(cfg Config, n int) ([]*Receiver, error) {
+	list := make([]*Receiver, 0, n)
+	for range n {
+		r, err := newReceiver(cfg)
+		if err != nil {
+			for _, r := range list {
+				err = errors.Join(err, r.Close())
+			}
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+func newReceiver(cfg Config) (*Receiver, error) {
+	fd, err := open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	tos := option{"ask for the TOS", unix.IPPROTO_IP, unix.IP_RECVTOS, 1}
+	if cfg.Local.Addr().Is6() {
+		tos = option{"ask for the traffic class", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1}
+	}
+	err = errors.Join(
+		set(fd, []option{tos, {"ask for lost datagrams", unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1}}),
+		setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF),
+		bind(fd, cfg.Local),
+	)
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	const size = Headroom + MaxDatagram
+	r := &Receiver{fd: fd, buf: make([]byte, batch*size)}
+	for i := range r.msgs {
+		b := r.buf[i*size+Headroom:][:MaxDatagram]
+		r.iovs[i].Base = &b[0]
+		r.iovs[i].SetLen(len(b))
+		h := &r.msgs[i].hdr
+		h.Iov, h.Name, h.Control = &r.iovs[i], (*byte)(unsafe.Pointer(&r.names[i])), &r.control[i][0]
+		h.SetIovlen(1)
+	}
+	r.got = batch
+	return r, nil
+}
+
+// FD is for polling.
+func (r *Receiver) FD() int { return r.fd }
+
+// Receive takes what is there, up to a batch, and returns how many datagrams;
+// unix.EAGAIN if there is none.
+func (r *Receiver) Receive() (int, error) {
+	for i := range r.msgs[:r.got] { // the kernel overwrote the lengths of what it filled
+		h := &r.msgs[i].hdr
+		h.Namelen = uint32(unsafe.Sizeof(r.names[i]))
+		h.SetControllen(control)
+		h.Flags = 0
+	}
+	n, err := mmsg(unix.SYS_RECVMMSG, r.fd, r.msgs[:], unix.MSG_DONTWAIT)
+	r.got = n
+	return n, err
+}
+
+// Datagram describes datagram i of the last Receive.
+func (r *Receiver) Datagram(i int) (d Datagram) {
+	const size = Headroom + MaxDatagram
+	m := &r.msgs[i]
+	d.Buf = r.buf[i*size : i*size+Headroom+int(m.n)]
+	d.Truncated = m.hdr.Flags&unix.MSG_TRUNC != 0
+	d.Source = source(&r.names[i])
+	b := r.control[i][:min(uint64(m.hdr.Controllen), control)]
+	eachControl(b, func(level, typ int32, data []byte) {
+		switch {
+		case level == unix.IPPROTO_IP && typ == unix.IP_TOS && len(data) >= 1:
+			d.TOS = data[0]
+		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_TCLASS && len(data) >= 4:
+			d.TOS = uint8(binary.NativeEndian.Uint32(data))
+		case level == unix.SOL_SOCKET && typ == unix.SO_RXQ_OVFL && len(data) >= 4:
+			r.overflow(binary.NativeEndian.Uint32(data))
+		}
+	})
+	return d
+}
+
+// overflow takes the kernel's count of what this socket dropped since it exists.
+func (r *Receiver) overflow(total uint32) {
+	r.lost += total - r.ovfl
+	r.ovfl = total
+}
+
+// TakeLost returns how many datagrams the kernel dropped since the last call
+// because the socket's buffer was full.
+func (r *Receiver) TakeLost() int {
+	n := int(r.lost)
+	r.lost = 0
+	return n
+}
+
+func source(name *unix.RawSockaddrInet6) netip.Addr {
+	if name.Family == unix.AF_INET {
+		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
+	}
+	return netip.AddrFrom16(name.Addr)
+}
+
+// Close closes the socket. Nothing may use it any more.
+func (r *Receiver) Close() error {
+	if err := unix.Close(r.fd); err != nil {
+		return fmt.Errorf("close a UDP socket: %w", err)
+	}
+	return nil
+}
