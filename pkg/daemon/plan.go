@@ -152,7 +152,7 @@ func (b *planner) tunnel(i int) {
 		Addrs: []netip.Addr{t.Address.Addr()}, PeerAddrs: []netip.Addr{t.PeerAddress},
 	}
 	pc := pump.TunnelConfig{
-		Name: t.Name, Remote: netip.AddrPortFrom(t.Remote, t.VXLAN.Port), MTU: t.MTU, VNI: t.VXLAN.VNI,
+		Name: t.Name, Remote: netip.AddrPortFrom(t.Remote, t.VXLAN.Port), MTU: t.MTU,
 		Addrs: []netip.Prefix{t.Address}, PeerAddrs: vx.PeerAddrs, DSCP: dscp(t.DSCP),
 	}
 	if t.Address6.IsValid() {
@@ -255,6 +255,7 @@ func (b *planner) fib() {
 	u, r := b.p.Underlay, b.c.Routing
 	n := fib.Node{
 		Interface: u.Interface, Address: u.Address, Gateway: u.Gateway, Subnet: u.Subnet, Overlays: b.overlays(),
+		Address6: u.Address6, Gateway6: u.Gateway6, Subnet6: u.Subnet6,
 		Tables: fib.Tables{Underlay: r.TableUnderlay, Site: r.TableSite, Remote: r.TableRemote},
 		Mark:   r.Mark, Protocol: int(r.Protocol), RulePriority: r.RulePriority,
 	}

@@ -108,9 +108,6 @@ func kernelRoutes(v routeView) control.Routes {
 			Prefix: r.Prefix.String(), Table: tableName(v.Node.Tables, r.Table), TableID: r.Table, Type: "unicast",
 			Device: r.Device, Gateway: text(r.Gateway), Source: text(r.Source),
 		}
-		if r.Unreachable {
-			k.Type = "unreachable"
-		}
 		if r.Table != v.Node.Tables.Underlay {
 			k.Neighbor = neighbor[k.Prefix]
 		}

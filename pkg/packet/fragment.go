@@ -6,7 +6,9 @@ import "encoding/binary"
 // be fragmented and is larger than the MTU (RFC 791, section 3.2). done is how
 // many payload bytes earlier calls took; the fragment is written to dst and
 // its length returned with the new done. It ends when done is the payload's
-// length. Options stay in the first fragment only unless their copy bit is set.
+// length; n is 0 if there can be no fragments: no room for 8 bytes, or a payload
+// beyond the largest offset. Options stay in the first fragment only unless
+// their copy bit is set.
 func Fragment4(dst, orig []byte, in Info, mtu, done int) (n, next int) {
 	header := in.Transport
 	size := header
@@ -18,7 +20,8 @@ func Fragment4(dst, orig []byte, in Info, mtu, done int) (n, next int) {
 	copy(dst[:20], orig[:20])
 	payload := orig[header+done : in.Len]
 	room := (mtu - size) &^ 7
-	if room <= 0 {
+	field := binary.BigEndian.Uint16(orig[6:])
+	if room <= 0 || int(field&0x1fff)*8+in.Len-header > 0xffff { // an offset beyond that overflows into MF
 		return 0, in.Len - header
 	}
 	last := len(payload) <= mtu-size
@@ -28,7 +31,6 @@ func Fragment4(dst, orig []byte, in Info, mtu, done int) (n, next int) {
 	copy(dst[size:], payload)
 	n = size + len(payload)
 
-	field := binary.BigEndian.Uint16(orig[6:])
 	offset := field&0x1fff + uint16(done/8)
 	flags := field & 0xe000
 	if !last {

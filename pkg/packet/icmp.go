@@ -29,7 +29,7 @@ func isICMPError(b []byte, in Info) bool {
 	case ICMP: // everything but queries (RFC 1122, section 3.2.2)
 		return t != 0 && t != 8 && (t < 13 || t > 18)
 	case ICMPv6:
-		return t < 128
+		return t < 128 || t == 137 // a redirect is one too (RFC 4443, section 2.4, rule e.2)
 	}
 	return false
 }

@@ -124,11 +124,15 @@ func (in *Info) extensions(b []byte, next uint8) Fault {
 	return None
 }
 
-// flow hashes what stays the same for all packets of a flow: addresses,
-// protocol and, unless the packet is a fragment, the ports. All fragments of a
-// packet, the first too, get the same value.
+// flow hashes what stays the same for all packets of a flow: addresses and,
+// unless the packet is a fragment, protocol and ports. All fragments of a
+// packet, the first too, get the same value; only the first can know the
+// transport behind further extension headers.
 func flow(addrs, b []byte, in Info) uint32 {
-	h := uint64(in.Proto) + 0x9e3779b97f4a7c15
+	h := uint64(0x9e3779b97f4a7c15)
+	if !in.Fragment {
+		h += uint64(in.Proto)
+	}
 	for ; len(addrs) >= 4; addrs = addrs[4:] {
 		h = mix(h ^ uint64(binary.BigEndian.Uint32(addrs)))
 	}

@@ -84,7 +84,7 @@ func New(cfg Config) (*Codec, error) {
 	if peer == (MAC{}) {
 		peer = EndpointMAC(cfg.Peer)
 	}
-	if peer == c.local {
+	if peer == c.local && !cfg.GPE {
 		return nil, fmt.Errorf("vxlan: both ends have the MAC address %s", peer)
 	}
 	c.peer.Store(pack(peer))

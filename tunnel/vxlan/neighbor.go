@@ -33,7 +33,7 @@ var arpPrefix = [6]byte{0, 1, 8, 0, 6, 4}
 // isND reports whether a packet is a neighbor solicitation or advertisement.
 // Router discovery and redirects are not: they go to nobody here.
 func isND(b []byte, in packet.Info) bool {
-	if in.Proto != packet.ICMPv6 || !in.First || in.Transport >= in.Len {
+	if in.Version != 6 || in.Proto != packet.ICMPv6 || !in.First || in.Transport >= in.Len {
 		return false
 	}
 	t := b[in.Transport]
@@ -112,6 +112,9 @@ func (c *Codec) nd(dst, b []byte) ([]byte, tunnel.DropReason) {
 		return dst, tunnel.DropARPNDInvalid
 	}
 	if m[0] == ndAdvertisement {
+		if m[4]&ndSolicited != 0 && b[24] == 0xff {
+			return dst, tunnel.DropARPNDInvalid
+		}
 		if link != (MAC{}) && c.isPeer(target) {
 			c.learn(link)
 		}
@@ -147,7 +150,7 @@ func linkOption(options []byte, typ byte) (m MAC, ok bool) {
 // solicited answers a solicitation for an address of ours (RFC 4861, section 7.2.4).
 func (c *Codec) solicited(dst, b []byte, src, target netip.Addr, link MAC) ([]byte, tunnel.DropReason) {
 	probe := src.IsUnspecified() // duplicate address detection (RFC 4862, section 5.4.3)
-	if probe && link != (MAC{}) {
+	if probe && (link != (MAC{}) || !bytes.Equal(b[24:37], solicitedNode[:])) {
 		return dst, tunnel.DropARPNDInvalid
 	}
 	if link != (MAC{}) && c.isPeer(src) {
@@ -168,6 +171,9 @@ func (c *Codec) solicited(dst, b []byte, src, target netip.Addr, link MAC) ([]by
 }
 
 var allNodes = netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 15: 1})
+
+// solicitedNode is ff02::1:ff00:0/104 (RFC 4291, section 2.7.1).
+var solicitedNode = [13]byte{0: 0xff, 1: 0x02, 11: 1, 12: 0xff}
 
 // linkLocal is the modified EUI-64 address of our MAC (RFC 4291, appendix A).
 func (c *Codec) linkLocal() netip.Addr {
