@@ -17,6 +17,9 @@ func (c *Counters) Packet(packets, bytes int) {
 	c.bytes.Add(uint64(bytes))
 }
 
+// Packets is how many went through.
+func (c *Counters) Packets() uint64 { return c.packets.Load() }
+
 // Drop counts dropped packets.
 func (c *Counters) Drop(r DropReason, packets int) { c.drops[r].Add(uint64(packets)) }
 

@@ -114,6 +114,7 @@ func TestFragment4CopiesOptionsWithTheCopyBit(t *testing.T) {
 		{"behind the end is nothing", "0000 0000 9404 0000", ""},
 		{"length beyond the header", "9404 0000 8609 0000", "9404 0000"},
 		{"length 1", "9404 0000 8601 9404 0000 0000", "9404 0000"},
+		{"length 2, no data", "8602 0000", "8602 0000"},
 		{"length 0", "8600 0000", ""},
 		{"no length", "0101 0186", ""},
 	} {
@@ -170,10 +171,16 @@ func TestFragment4IsImpossible(t *testing.T) {
 	if n, next := Fragment4(make([]byte, 68), orig, in, 27, 0); n != 0 || next != 100 {
 		t.Errorf("no room for 8 bytes: %d, %d", n, next)
 	}
-	// Were these cut, the second offset would wrap to the front of the packet.
-	orig = v4Packet(0x1ffe, nil, make([]byte, 100))
+	// Were the second of these cut, a later offset might wrap to the front of the packet.
+	const offset = 0x1ff1
+	orig = v4Packet(offset, nil, make([]byte, 0xffff-8*offset))
 	in = mustParse(t, orig)
-	if n, next := Fragment4(make([]byte, 68), orig, in, 68, 0); n != 0 || next != 100 {
+	if n, next := Fragment4(make([]byte, 68), orig, in, 68, 0); n != 68 || next != 48 {
+		t.Errorf("up to the largest offset: %d, %d", n, next)
+	}
+	orig = v4Packet(offset, nil, make([]byte, 0xffff-8*offset+1))
+	in = mustParse(t, orig)
+	if n, next := Fragment4(make([]byte, 68), orig, in, 68, 0); n != 0 || next != in.Len-in.Transport {
 		t.Errorf("beyond the largest offset: %d, %d", n, next)
 	}
 }

@@ -73,7 +73,7 @@ func TestTooBig6(t *testing.T) {
 		}
 		p := decode(t, ip)
 		v6 := p.Layer(layers.LayerTypeIPv6).(*layers.IPv6)
-		if v6.SrcIP.String() != "2001:db8:ffff::9" || !v6.DstIP.Equal(net6a) || v6.HopLimit != 64 {
+		if v6.SrcIP.String() != "2001:db8:ffff::9" || !v6.DstIP.Equal(net6a) || v6.HopLimit != 64 || v6.TrafficClass != 0 || v6.FlowLabel != 0 {
 			t.Errorf("%d: %+v", n, v6)
 		}
 		icmp := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
@@ -100,7 +100,7 @@ func TestTooBigAboutICMP(t *testing.T) {
 		sent   bool
 	}{
 		{icmp4, []byte{0, 8, 13, 14, 15, 16, 17, 18}, true},
-		{icmp4, []byte{3, 4, 5, 11, 12, 40, 255}, false},
+		{icmp4, []byte{3, 4, 5, 11, 12, 19, 40, 255}, false},
 		{icmp6, []byte{128, 129, 133, 134, 135, 136, 138}, true},
 		{icmp6, []byte{0, 1, 2, 3, 4, 100, 127, 137}, false}, // 137: redirect (RFC 4443, section 2.4, e.2)
 	} {
@@ -148,10 +148,11 @@ func TestTooBigIsNotSent(t *testing.T) {
 	// The other side of the coin: link-local hosts are hosts, and packets to a
 	// v6 group are the exception of RFC 4443, section 2.4, e.3.
 	for name, packet := range map[string]string{
-		"v4 link-local": swap(v4, "c000 0201", "a9fe 0001"),
-		"v6 link-local": swap(v6, host6, "fe80 0000 0000 0000 0000 0000 0000 0001"),
-		"to a v6 group": "6000 0000 0008 1140" + swap(addrs6, "2001 0db8 0000 0000 0000 0000 0000 0002", "ff02 0000 0000 0000 0000 0000 0000 0001") + udp8,
-		"v4 first part": swap(v4, "4000", "2000"),
+		"v4 link-local":       swap(v4, "c000 0201", "a9fe 0001"),
+		"v6 link-local":       swap(v6, host6, "fe80 0000 0000 0000 0000 0000 0000 0001"),
+		"to a v6 group":       "6000 0000 0008 1140" + swap(addrs6, "2001 0db8 0000 0000 0000 0000 0000 0002", "ff02 0000 0000 0000 0000 0000 0000 0001") + udp8,
+		"ICMP without a byte": "4500 0014 0001 4000 4001 0000 c000 0201 c633 6402",
+		"v4 first part":       swap(v4, "4000", "2000"),
 	} {
 		b := unhex(t, packet)
 		in := mustParse(t, b)

@@ -19,7 +19,7 @@ import (
 
 const (
 	defaultLanes = 64
-	// solicitFast and solicitSlow are how often the peer's link-layer address is asked for, before and after it is known.
+	// solicitFast and solicitSlow are how often the peer's link-layer address is asked for, while it is in doubt and otherwise.
 	solicitFast = time.Second
 	solicitSlow = 30 * time.Second
 )
@@ -177,33 +177,49 @@ func (t *Tunnel) release() error {
 	return errors.Join(errs...)
 }
 
-// solicit asks for the peer's link-layer address, at first each second and then
-// often enough that a peer that came back with another one is found.
+// solicit asks for the peer's link-layer address each second while it is not
+// known or nothing comes from the peer, which may have been replaced (compare
+// RFC 4861, section 7.3), and now and then otherwise.
 func (t *Tunnel) solicit(ctx context.Context) {
-	buf := make([]byte, 0, 256)
-	resolved := false
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	ticker := time.NewTicker(solicitFast)
+	defer ticker.Stop()
+	var heard uint64
+	var resolved bool
+	var asked time.Time
 	for {
+		now, was := time.Now(), heard
+		heard = t.heard()
+		if t.cfg.Codec.Resolved() && !resolved {
+			resolved = true
+			t.log.Info("the peer has been found", zap.Stringer("remote", t.cfg.Remote))
+		}
+		if !resolved || heard == was || now.Sub(asked) >= solicitSlow {
+			t.ask()
+			asked = now
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-timer.C:
+		case <-ticker.C:
 		}
-		if now := t.cfg.Codec.Resolved(); now && !resolved {
-			t.log.Info("the peer has been found", zap.Stringer("remote", t.cfg.Remote))
-			resolved = true
-		}
-		for i := range t.cfg.PeerAddrs {
-			if b := t.cfg.Codec.Solicit(buf[:0], i); len(b) > 0 {
-				// Nothing to say of an error: the next tick tries again, and Up tells.
-				_ = t.lanes.Send(b)
-			}
-		}
-		next := solicitFast
-		if resolved {
-			next = solicitSlow
-		}
-		timer.Reset(next)
 	}
+}
+
+// ask sends one question for each overlay address of the peer. An error is not
+// worth a word: the next second asks again, and Up tells.
+func (t *Tunnel) ask() {
+	var buf [256]byte
+	for i := range t.cfg.PeerAddrs {
+		if b := t.cfg.Codec.Solicit(buf[:0], i); len(b) > 0 {
+			_ = t.lanes.Send(b)
+		}
+	}
+}
+
+// heard counts packets from the peer.
+func (t *Tunnel) heard() (n uint64) {
+	for i := range t.in {
+		n += t.in[i].Packets()
+	}
+	return n
 }

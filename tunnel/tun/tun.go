@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -124,6 +126,11 @@ func (d *Device) configure(cfg Config) error {
 	if err := netlink.LinkSetIP6AddrGenMode(link, addrGenModeNone); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("switch off link-local addresses of %s: %w", d.name, err)
 	}
+	if !slices.ContainsFunc(cfg.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		if err := withoutIPv6(d.name); err != nil {
+			return err
+		}
+	}
 	for _, p := range cfg.Addrs {
 		if err := addAddress(link, p); err != nil {
 			return fmt.Errorf("give %s the address %s: %w", d.name, p, err)
@@ -131,6 +138,15 @@ func (d *Device) configure(cfg Config) error {
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", d.name, err)
+	}
+	return nil
+}
+
+// withoutIPv6 keeps the kernel from talking IPv6 to itself on a device that carries none.
+func withoutIPv6(name string) error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // the whole machine has no IPv6
+		return fmt.Errorf("switch off IPv6 on %s: %w", name, err)
 	}
 	return nil
 }

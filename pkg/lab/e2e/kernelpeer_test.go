@@ -26,13 +26,10 @@ func testKernelVXLAN(t *testing.T, l *lab) {
 		"link add vx0 mtu 1400 type vxlan id 7700 local " + hubNIC + " remote " + transitNIC + " dstport 4789 nolearning dev eth0",
 		"addr add " + overlayHub + "/30 dev vx0",
 		"link set vx0 up",
-		"route add " + avsHost + " via " + overlayTr + " dev vx0",
 	} {
 		l.must(l.in("hub-nva", "ip", strings.Fields(c)...))
 	}
 	l.checkKernelPeer(t, 4789)
-	// Routed traffic of AVS too: there is no BGP with a kernel device, so its source is the overlay.
-	l.clean("hub-nva", avsHost, 56, 1372)
 	l.must(l.in("hub-nva", "ip", "link", "del", "vx0"))
 }
 
@@ -80,7 +77,7 @@ func (l *lab) checkKernelPeer(t *testing.T, port int) {
 		}
 	}
 	heads.stop()
-	if bad := heads.find(fmt.Sprintf("udp.srcport == 65330 || ip.flags.mf == 1 || ip.frag_offset > 0 || (ip.src == %s && ip.flags.df == 0 && udp.port == %d)", transitNIC, port), "ip.src", "udp.srcport"); len(bad) > 0 {
+	if bad := heads.find(fmt.Sprintf("udp.srcport == 65330 || ip.flags.mf == 1 || ip.frag_offset > 0 || (ip.src#1 == %s && ip.flags.df#1 == 0 && udp.port == %d)", transitNIC, port), "ip.src", "udp.srcport"); len(bad) > 0 {
 		t.Errorf("%d outer packets with port 65330, in fragments or without DF, the first: %s", len(bad), bad[0])
 	}
 }
@@ -96,9 +93,9 @@ func (l *lab) judge(t *testing.T, c *capture, port int) {
 		"bad checksum":        "ip.checksum.status == 0 || udp.checksum.status == 0 || tcp.checksum.status == 0 || icmp.checksum.status == 0",
 		"outer fragment":      "ip.flags.mf == 1 || ip.frag_offset > 0",
 		"source port 65330":   "udp.srcport == 65330",
-		"no DF from transitd": fmt.Sprintf("ip.src == %s && udp.port == %d && ip.flags.df == 0", transitNIC, port),
+		"no DF from transitd": fmt.Sprintf("ip.src#1 == %s && udp.port == %d && ip.flags.df#1 == 0", transitNIC, port),
 	} {
-		if bad := c.find(display, "ip.src", "frame.protocols"); len(bad) > 0 {
+		if bad := c.findChecked(display, "ip.src", "frame.protocols"); len(bad) > 0 {
 			t.Errorf("%s: %d packets, the first: %s", what, len(bad), bad[0])
 		}
 	}

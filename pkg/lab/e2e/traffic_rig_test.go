@@ -76,7 +76,6 @@ type iperf struct {
 func (l *lab) serve(node, bind string) {
 	l.t.Helper()
 	c := l.in(node, "iperf3", "-s", "-B", bind)
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		l.t.Fatal(err)
 	}
@@ -140,6 +139,10 @@ type capture struct {
 	file string
 }
 
+// atOnce makes tcpdump take packets as they come. Without it, those that the
+// kernel has collected for less than a second are lost when it is stopped.
+const atOnce = "--immediate-mode"
+
 func (l *lab) capture(node, iface, filter string, extra ...string) *capture {
 	l.t.Helper()
 	file := filepath.Join(l.t.(interface{ TempDir() string }).TempDir(), "capture.pcap")
@@ -180,8 +183,20 @@ func (c *capture) stop() {
 
 func (c *capture) find(display string, fields ...string) []string {
 	c.l.t.Helper()
-	args := []string{"-n", "-r", c.file, "-Y", display, "-T", "fields", "-e", "frame.number",
-		"-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"}
+	return c.tshark(display, fields)
+}
+
+// findChecked is find with checksums verified. It is for a wire on which they
+// are filled in: tshark does not look into a TCP segment whose sum is wrong, and
+// on a TUN device the kernel leaves it to the "hardware".
+func (c *capture) findChecked(display string, fields ...string) []string {
+	c.l.t.Helper()
+	return c.tshark(display, fields, "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE")
+}
+
+func (c *capture) tshark(display string, fields []string, options ...string) []string {
+	c.l.t.Helper()
+	args := append([]string{"-n", "-r", c.file, "-Y", display, "-T", "fields", "-e", "frame.number"}, options...)
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}

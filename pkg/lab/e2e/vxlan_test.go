@@ -97,7 +97,7 @@ const bgpMessages = "bgp && (bgp.type == 1 || bgp.type == 2 || bgp.type == 3 || 
 // testReloadNoChange: no BGP message, no lost packet under 1,000 packets a second.
 func testReloadNoChange(t *testing.T, l *lab) {
 	l.serve("onprem", onpremHost)
-	caps := []*capture{l.capture("hub-nva", "any", "tcp port 179"), l.capture("transit-nva", "any", "tcp port 179")}
+	caps := []*capture{l.capture("hub-nva", "any", "tcp port 179", atOnce), l.capture("transit-nva", "any", "tcp port 179", atOnce)}
 	f := l.startFlow("avs", onpremHost, 6*time.Second)
 	for range 3 {
 		for _, node := range []string{"hub-nva", "transit-nva"} {
@@ -121,7 +121,7 @@ func testReloadNoChange(t *testing.T, l *lab) {
 // testReloadAddsPrefix: one new origination, and nothing else is announced or withdrawn.
 func testReloadAddsPrefix(t *testing.T, l *lab) {
 	const prefix = "198.51.100.0/24"
-	c := l.capture("hub-nva", "tr0", "tcp port 179")
+	c := l.capture("hub-nva", "tr0", "tcp port 179", atOnce)
 	undo := l.edit("hub-nva", func(s string) string {
 		return strings.Replace(s, "originate:\n", "originate:\n  - prefix: "+prefix+"\n    to: [tr0]\n", 1)
 	})
@@ -255,7 +255,7 @@ func testRouteServerRestart(t *testing.T, l *lab) {
 // testRouteRefresh: a peering change makes the Route Server ask for everything again; nothing is lost.
 func testRouteRefresh(t *testing.T, l *lab) {
 	l.serve("onprem", onpremHost)
-	c := l.capture("transit-nva", "eth0", "tcp port 179")
+	c := l.capture("transit-nva", "eth0", "tcp port 179", atOnce)
 	f := l.startFlow("avs", onpremHost, 6*time.Second)
 	l.must(l.cmd("refresh", "transit-ars-0"))
 	l.must(l.cmd("refresh", "transit-ars-1"))
