@@ -170,6 +170,7 @@ func (e *gobgpEngine) addPeer(addr netip.Addr) error {
 		if e.n.LocalAddr6.IsValid() {
 			p.AfiSafis = append(p.AfiSafis, afiSafi(api.Family_AFI_IP6))
 		}
+	case policy.Local: // no neighbour
 	}
 	p.Timers = &api.Timers{Config: &api.TimersConfig{
 		ConnectRetry: uint64(connectRetry / time.Second), HoldTime: hold,

@@ -145,7 +145,7 @@ func (r *rib) update(nb *neighbor, s *session, updates []update, now time.Time) 
 			delete(s.received, p)
 		default:
 			rx := received{route: u.route, verdict: policy.Import(&r.env, u.route)}
-			if rx.verdict.Alarm && !(had && old.verdict.Alarm) {
+			if rx.verdict.Alarm && (!had || !old.verdict.Alarm) {
 				alarms = append(alarms, rx.verdict)
 			}
 			s.received[p] = rx

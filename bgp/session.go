@@ -237,6 +237,7 @@ func (s *Speaker) onKnock(nb *neighbor, sess *session, now time.Time) {
 		if now.Sub(sess.recycled) >= knockApart {
 			sess.recycleAt = now
 		}
+	case Connect, Active, OpenSent, OpenConfirm: // on its way
 	}
 }
 
@@ -290,7 +291,7 @@ func (s *Speaker) dueForRecycling(nb *neighbor, now time.Time) (peers []netip.Ad
 func (s *Speaker) settled(now time.Time, role policy.Role) bool {
 	for _, nb := range s.rib.neighbors {
 		for _, sess := range nb.sessions {
-			if nb.conf.Role == role && !(sess.state == Established && (sess.eor || now.Sub(sess.lastUpdate) >= quiet)) {
+			if nb.conf.Role == role && (sess.state != Established || !sess.eor && now.Sub(sess.lastUpdate) < quiet) {
 				return false
 			}
 		}

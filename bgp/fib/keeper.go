@@ -69,7 +69,7 @@ func (k *Keeper) Set(want State, sweep bool) error {
 		return errors.New("the routes have been given back to the kernel")
 	}
 	if !k.started {
-		if err := k.adoptLocked(want); err != nil {
+		if err := k.adoptLocked(); err != nil {
 			return err
 		}
 	}
@@ -83,7 +83,7 @@ func (k *Keeper) Set(want State, sweep bool) error {
 
 // adoptLocked finds what a predecessor left in the tables of learned routes. What it left
 // of rules and pins follows from the configuration, so it is not kept.
-func (k *Keeper) adoptLocked(want State) error {
+func (k *Keeper) adoptLocked() error {
 	have, err := k.k.state()
 	if err != nil {
 		return err

@@ -110,8 +110,11 @@ func ipv6Node() Node {
 }
 
 var learnt = []Learned{
-	{Prefix: prefix("198.51.100.0/24")}, {Prefix: prefix("203.0.113.0/24"), Tunnel: "tr0"}, {Prefix: prefix("0.0.0.0/0"), Tunnel: "tr0"},
-	{Prefix: prefix("2001:db8:5::/48")}, {Prefix: prefix("2001:db8:6::/48"), Tunnel: "tr0"},
+	{Prefix: prefix("198.51.100.0/24")},
+	{Prefix: prefix("203.0.113.0/24"), Tunnel: "tr0"},
+	{Prefix: prefix("0.0.0.0/0"), Tunnel: "tr0"},
+	{Prefix: prefix("2001:db8:5::/48")},
+	{Prefix: prefix("2001:db8:6::/48"), Tunnel: "tr0"},
 }
 
 // what reads back what the kernel holds, by another program.

@@ -59,6 +59,7 @@ func exportRules(role Role) []exportRule {
 			exportDirection, exportOriginated, exportWellKnown, exportForbidden,
 			exportHostRoute, exportDefaultTunnel, exportFamily, exportPeerASN,
 		}
+	case Local: // nobody is told there
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ func Import(env *Env, r Route) Verdict {
 		return importRouteServer(env, r)
 	case Tunnel:
 		return importTunnel(env, r)
+	case Local: // no neighbour
 	}
 	return refuse(r, RuleUnknownNeighbor, fmt.Sprintf("%s is neither a Route Server nor a tunnel of this node", r.From.Neighbor))
 }

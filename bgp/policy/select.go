@@ -45,6 +45,7 @@ func preference(r Role) int {
 		return 0
 	case RouteServer:
 		return 1
+	case Tunnel:
 	}
 	return 2
 }

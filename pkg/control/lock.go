@@ -111,8 +111,7 @@ func (l *Lock) Listen() (net.Listener, error) {
 		return nil, fmt.Errorf("listen on the control socket: %w", err)
 	}
 	if err := os.Chmod(l.socket, socketMode); err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("set the mode of the control socket: %w", err)
+		return nil, errors.Join(fmt.Errorf("set the mode of the control socket: %w", err), ln.Close())
 	}
 	return ln, nil
 }

@@ -90,7 +90,11 @@ func TestLockSparesWhatIsNoSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Release()
+	t.Cleanup(func() {
+		if err := lock.Release(); err != nil {
+			t.Error(err)
+		}
+	})
 	if _, err := lock.Listen(); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("Listen in place of a file: %v", err)
 	}

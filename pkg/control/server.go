@@ -121,6 +121,7 @@ func (s *Server) connState(c net.Conn, state http.ConnState) {
 		if t.pending.Load() {
 			s.refused.Add(1)
 		}
+	case http.StateNew, http.StateIdle, http.StateHijacked: // nothing was asked
 	}
 }
 

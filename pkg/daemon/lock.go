@@ -22,11 +22,11 @@ func lockProtocol(protocol int) (*protocolLock, error) {
 	// A leading @ stands for the zero byte of an abstract address.
 	err = unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("@transitd/protocol/%d", protocol)})
 	if err != nil {
-		unix.Close(fd)
+		closed := unix.Close(fd)
 		if errors.Is(err, unix.EADDRINUSE) {
 			return nil, fmt.Errorf("another transitd in this network namespace owns the routes with protocol %d: give this one another routing.protocol, tables and rule_priority, or stop the other", protocol)
 		}
-		return nil, fmt.Errorf("lock route protocol %d: %w", protocol, err)
+		return nil, errors.Join(fmt.Errorf("lock route protocol %d: %w", protocol, err), closed)
 	}
 	return &protocolLock{fd}, nil
 }

@@ -24,7 +24,7 @@ func TestDecapECNIsFigure4(t *testing.T) {
 			}
 		}
 	}
-	noAllocs(t, "DecapECN", func() { DecapECN(CE, ECT0) })
+	noAllocs(t, "DecapECN", func() { _, _ = DecapECN(CE, ECT0) })
 }
 
 func TestSetECN(t *testing.T) {

@@ -133,8 +133,10 @@ func TestFragment4CopiesOptionsWithTheCopyBit(t *testing.T) {
 func TestFragment4Reassembles(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	choices := []struct{ option, copied []byte }{
-		{[]byte{1}, nil}, {[]byte{0x94, 4, 0, 0}, []byte{0x94, 4, 0, 0}},
-		{[]byte{7, 7, 4, 0, 0, 0, 0}, nil}, {[]byte{0x83, 3, 4}, []byte{0x83, 3, 4}},
+		{[]byte{1}, nil},
+		{[]byte{0x94, 4, 0, 0}, []byte{0x94, 4, 0, 0}},
+		{[]byte{7, 7, 4, 0, 0, 0, 0}, nil},
+		{[]byte{0x83, 3, 4}, []byte{0x83, 3, 4}},
 	}
 	for range 3000 {
 		var options, copied []byte

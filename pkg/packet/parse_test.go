@@ -21,46 +21,86 @@ var parseCases = []struct {
 	name, packet string
 	want         Info
 }{
-	{"v4 TCP", "4500 0028 0001 4000 4006 0000 c000 0201 c633 6402" + tcp20,
-		Info{Version: 4, Proto: TCP, DF: true, First: true, Transport: 20, Len: 40}},
-	{"v4 options", "46b9 0020 0001 0000 4011 0000 c000 0201 c633 6402 9404 0000" + udp8,
-		Info{Version: 4, Proto: UDP, TOS: 0xb9, First: true, Transport: 24, Len: 32}},
-	{"v4 60 bytes of header", "4f00 003c 0001 0000 4011 0000 c000 0201 c633 6402" + strings.Repeat("0101 0101", 10),
-		Info{Version: 4, Proto: UDP, First: true, Transport: 60, Len: 60}},
-	{"v4 first fragment", "4500 001c 0001 2000 4011 0000 c000 0201 c633 6402" + udp8,
-		Info{Version: 4, Proto: UDP, Fragment: true, First: true, Transport: 20, Len: 28}},
-	{"v4 middle fragment", "4500 001c 0001 2001 4011 0000 c000 0201 c633 6402" + udp8,
-		Info{Version: 4, Proto: UDP, Fragment: true, Transport: 20, Len: 28}},
-	{"v4 last fragment", "4500 001c 0001 1fff 4011 0000 c000 0201 c633 6402" + udp8,
-		Info{Version: 4, Proto: UDP, Fragment: true, Transport: 20, Len: 28}},
-	{"v4 reserved flag is no fragment", "4500 001c 0001 8000 4011 0000 c000 0201 c633 6402" + udp8,
-		Info{Version: 4, Proto: UDP, First: true, Transport: 20, Len: 28}},
-	{"v4 padded", "4500 0014 0001 0000 4006 0000 c000 0201 c633 6402 ffff ffff",
-		Info{Version: 4, Proto: TCP, First: true, Transport: 20, Len: 20}},
-	{"v6 TCP", "6000 0000 0014 0640" + addrs6 + tcp20,
-		Info{Version: 6, Proto: TCP, DF: true, First: true, Transport: 40, Len: 60}},
-	{"v6 traffic class", "6b9f ffff 0008 1140" + addrs6 + udp8,
-		Info{Version: 6, Proto: UDP, TOS: 0xb9, DF: true, First: true, Transport: 40, Len: 48}},
-	{"v6 padded", "6000 0000 0008 1140" + addrs6 + udp8 + "0000",
-		Info{Version: 6, Proto: UDP, DF: true, First: true, Transport: 40, Len: 48}},
-	{"v6 no next header", "6000 0000 0000 3b40" + addrs6,
-		Info{Version: 6, Proto: 59, DF: true, First: true, Transport: 40, Len: 40}},
-	{"v6 hop-by-hop, destination options, routing", "6000 0000 0028 0040" + addrs6 + "3c00 0502 0000 0100  2b01 010c 0000 0000 0000 0000 0000 0000  1100 0400 0000 0000" + udp8,
-		Info{Version: 6, Proto: UDP, DF: true, First: true, Transport: 72, Len: 80}},
-	{"v6 mobility", "6000 0000 0008 8740" + addrs6 + "3b00 0000 0000 0000",
-		Info{Version: 6, Proto: 59, DF: true, First: true, Transport: 48, Len: 48}},
-	{"v6 authentication header counts in 4 bytes", "6000 0000 0014 3340" + addrs6 + "1101 0000 0000 0001 0000 0001" + udp8,
-		Info{Version: 6, Proto: UDP, DF: true, First: true, Transport: 52, Len: 60}},
-	{"v6 first fragment", "6000 0000 0010 2c40" + addrs6 + "1100 0001 0000 0001" + udp8,
-		Info{Version: 6, Proto: UDP, DF: true, Fragment: true, First: true, Transport: 48, Len: 56}},
-	{"v6 last fragment", "6000 0000 0010 2c40" + addrs6 + "1100 0008 0000 0001" + udp8,
-		Info{Version: 6, Proto: UDP, DF: true, Fragment: true, Transport: 48, Len: 56}},
-	{"v6 atomic fragment is none (RFC 6946)", "6000 0000 0010 2c40" + addrs6 + "1100 0006 0000 0001" + udp8,
-		Info{Version: 6, Proto: UDP, DF: true, First: true, Transport: 48, Len: 56}},
-	{"v6 later fragment's payload is no header", "6000 0000 0010 2c40" + addrs6 + "3c00 0008 0000 0001" + "11ff ffff ffff ffff",
-		Info{Version: 6, Proto: 60, DF: true, Fragment: true, Transport: 48, Len: 56}},
-	{"v6 more extension headers than walked", "6000 0000 0050 3c40" + addrs6 + strings.Repeat("3c00 0104 0000 0000", 9) + udp8,
-		Info{Version: 6, Proto: 60, DF: true, First: true, Transport: 104, Len: 120}},
+	{
+		"v4 TCP", "4500 0028 0001 4000 4006 0000 c000 0201 c633 6402" + tcp20,
+		Info{Version: 4, Proto: TCP, DF: true, First: true, Transport: 20, Len: 40},
+	},
+	{
+		"v4 options", "46b9 0020 0001 0000 4011 0000 c000 0201 c633 6402 9404 0000" + udp8,
+		Info{Version: 4, Proto: UDP, TOS: 0xb9, First: true, Transport: 24, Len: 32},
+	},
+	{
+		"v4 60 bytes of header", "4f00 003c 0001 0000 4011 0000 c000 0201 c633 6402" + strings.Repeat("0101 0101", 10),
+		Info{Version: 4, Proto: UDP, First: true, Transport: 60, Len: 60},
+	},
+	{
+		"v4 first fragment", "4500 001c 0001 2000 4011 0000 c000 0201 c633 6402" + udp8,
+		Info{Version: 4, Proto: UDP, Fragment: true, First: true, Transport: 20, Len: 28},
+	},
+	{
+		"v4 middle fragment", "4500 001c 0001 2001 4011 0000 c000 0201 c633 6402" + udp8,
+		Info{Version: 4, Proto: UDP, Fragment: true, Transport: 20, Len: 28},
+	},
+	{
+		"v4 last fragment", "4500 001c 0001 1fff 4011 0000 c000 0201 c633 6402" + udp8,
+		Info{Version: 4, Proto: UDP, Fragment: true, Transport: 20, Len: 28},
+	},
+	{
+		"v4 reserved flag is no fragment", "4500 001c 0001 8000 4011 0000 c000 0201 c633 6402" + udp8,
+		Info{Version: 4, Proto: UDP, First: true, Transport: 20, Len: 28},
+	},
+	{
+		"v4 padded", "4500 0014 0001 0000 4006 0000 c000 0201 c633 6402 ffff ffff",
+		Info{Version: 4, Proto: TCP, First: true, Transport: 20, Len: 20},
+	},
+	{
+		"v6 TCP", "6000 0000 0014 0640" + addrs6 + tcp20,
+		Info{Version: 6, Proto: TCP, DF: true, First: true, Transport: 40, Len: 60},
+	},
+	{
+		"v6 traffic class", "6b9f ffff 0008 1140" + addrs6 + udp8,
+		Info{Version: 6, Proto: UDP, TOS: 0xb9, DF: true, First: true, Transport: 40, Len: 48},
+	},
+	{
+		"v6 padded", "6000 0000 0008 1140" + addrs6 + udp8 + "0000",
+		Info{Version: 6, Proto: UDP, DF: true, First: true, Transport: 40, Len: 48},
+	},
+	{
+		"v6 no next header", "6000 0000 0000 3b40" + addrs6,
+		Info{Version: 6, Proto: 59, DF: true, First: true, Transport: 40, Len: 40},
+	},
+	{
+		"v6 hop-by-hop, destination options, routing", "6000 0000 0028 0040" + addrs6 + "3c00 0502 0000 0100  2b01 010c 0000 0000 0000 0000 0000 0000  1100 0400 0000 0000" + udp8,
+		Info{Version: 6, Proto: UDP, DF: true, First: true, Transport: 72, Len: 80},
+	},
+	{
+		"v6 mobility", "6000 0000 0008 8740" + addrs6 + "3b00 0000 0000 0000",
+		Info{Version: 6, Proto: 59, DF: true, First: true, Transport: 48, Len: 48},
+	},
+	{
+		"v6 authentication header counts in 4 bytes", "6000 0000 0014 3340" + addrs6 + "1101 0000 0000 0001 0000 0001" + udp8,
+		Info{Version: 6, Proto: UDP, DF: true, First: true, Transport: 52, Len: 60},
+	},
+	{
+		"v6 first fragment", "6000 0000 0010 2c40" + addrs6 + "1100 0001 0000 0001" + udp8,
+		Info{Version: 6, Proto: UDP, DF: true, Fragment: true, First: true, Transport: 48, Len: 56},
+	},
+	{
+		"v6 last fragment", "6000 0000 0010 2c40" + addrs6 + "1100 0008 0000 0001" + udp8,
+		Info{Version: 6, Proto: UDP, DF: true, Fragment: true, Transport: 48, Len: 56},
+	},
+	{
+		"v6 atomic fragment is none (RFC 6946)", "6000 0000 0010 2c40" + addrs6 + "1100 0006 0000 0001" + udp8,
+		Info{Version: 6, Proto: UDP, DF: true, First: true, Transport: 48, Len: 56},
+	},
+	{
+		"v6 later fragment's payload is no header", "6000 0000 0010 2c40" + addrs6 + "3c00 0008 0000 0001" + "11ff ffff ffff ffff",
+		Info{Version: 6, Proto: 60, DF: true, Fragment: true, Transport: 48, Len: 56},
+	},
+	{
+		"v6 more extension headers than walked", "6000 0000 0050 3c40" + addrs6 + strings.Repeat("3c00 0104 0000 0000", 9) + udp8,
+		Info{Version: 6, Proto: 60, DF: true, First: true, Transport: 104, Len: 120},
+	},
 }
 
 func TestParse(t *testing.T) {

@@ -2,7 +2,6 @@ package pump
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -228,7 +227,7 @@ func TestSourcePorts(t *testing.T) {
 			continue // a solicitation
 		}
 		n++
-		dst := fmt.Sprint(buf[8+14+22 : 8+14+24])
+		dst := string(buf[8+14+22 : 8+14+24])
 		if seen[dst] == nil {
 			seen[dst] = map[int]bool{}
 		}
@@ -237,7 +236,7 @@ func TestSourcePorts(t *testing.T) {
 	used := map[int]bool{}
 	for flow, ports := range seen {
 		if len(ports) != 1 {
-			t.Errorf("the flow to %s used source ports %v", flow, ports)
+			t.Errorf("the flow to port %x used source ports %v", flow, ports)
 		}
 		for p := range ports {
 			used[p] = true

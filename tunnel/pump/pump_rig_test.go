@@ -179,7 +179,7 @@ func (r *rig) transfer(from, to netns.NS, addr string, size int64) {
 	if err := to.Do(func() (err error) { l, err = net.Listen("tcp", net.JoinHostPort(addr, "0")); return err }); err != nil {
 		r.t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // a listener that has done its work
+	defer l.Close()
 	got := make(chan string, 1)
 	go func() {
 		c, err := l.Accept()
@@ -187,7 +187,7 @@ func (r *rig) transfer(from, to netns.NS, addr string, size int64) {
 			got <- err.Error()
 			return
 		}
-		defer c.Close() //nolint:errcheck // only read from
+		defer c.Close()
 		h := sha256.New()
 		n, err := io.Copy(h, c)
 		got <- fmt.Sprintf("%d bytes, %x, %v", n, h.Sum(nil), err)

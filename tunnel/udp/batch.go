@@ -1,6 +1,8 @@
 package udp
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -77,7 +79,7 @@ func (l *Lanes) flushLane(b *Batch, at, end int, sent, lost func(r *Run)) {
 			at++
 			continue
 		}
-		n, err := mmsg(unix.SYS_SENDMMSG, fd, b.msgs[at:end], unix.MSG_DONTWAIT)
+		n, err := mmsg(unix.SYS_SENDMMSG, fd, b.msgs[at:end])
 		switch {
 		case err == nil:
 			for i := at; i < at+n; i++ {
@@ -88,7 +90,7 @@ func (l *Lanes) flushLane(b *Batch, at, end int, sent, lost func(r *Run)) {
 		case transient(err) && !retried:
 			retried = true
 			continue
-		case run.Count() > 1 && (err == unix.EIO || err == unix.EINVAL || err == unix.EOPNOTSUPP):
+		case run.Count() > 1 && unsegmentable(err):
 			// A card without checksum offload, or a policy on the route: segment ourselves from now on.
 			l.plain.Store(true)
 			continue
@@ -96,6 +98,11 @@ func (l *Lanes) flushLane(b *Batch, at, end int, sent, lost func(r *Run)) {
 		lost(run)
 		at, retried = at+1, false
 	}
+}
+
+// unsegmentable is an error of UDP_SEGMENT, not of the datagrams.
+func unsegmentable(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 // one sends a run's datagrams without UDP_SEGMENT.
@@ -108,9 +115,9 @@ func (l *Lanes) one(fd int, b *Batch, i int, sent, lost func(r *Run)) {
 		buf = buf[len(part.Buf):]
 		b.Runs[i] = part
 		l.prepare(b, i)
-		_, err := mmsg(unix.SYS_SENDMMSG, fd, b.msgs[i:i+1], unix.MSG_DONTWAIT)
+		_, err := mmsg(unix.SYS_SENDMMSG, fd, b.msgs[i:i+1])
 		if err != nil && transient(err) {
-			_, err = mmsg(unix.SYS_SENDMMSG, fd, b.msgs[i:i+1], unix.MSG_DONTWAIT)
+			_, err = mmsg(unix.SYS_SENDMMSG, fd, b.msgs[i:i+1])
 		}
 		if err != nil {
 			lost(&part)

@@ -12,16 +12,16 @@ type mmsghdr struct {
 	n   uint32 // bytes received or sent
 }
 
-func mmsg(trap uintptr, fd int, v []mmsghdr, flags int) (int, error) {
+// mmsg is recvmmsg(2) or sendmmsg(2), without waiting.
+func mmsg(trap uintptr, fd int, v []mmsghdr) (int, error) {
 	for {
-		n, _, e := unix.Syscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)), uintptr(flags), 0, 0)
-		switch e {
-		case 0:
+		n, _, e := unix.Syscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)), unix.MSG_DONTWAIT, 0, 0)
+		if e == 0 {
 			return int(n), nil
-		case unix.EINTR:
-			continue
 		}
-		return 0, e
+		if e != unix.EINTR {
+			return 0, e
+		}
 	}
 }
 

@@ -106,7 +106,7 @@ func (r *Receiver) Receive() (int, error) {
 		h.SetControllen(control)
 		h.Flags = 0
 	}
-	n, err := mmsg(unix.SYS_RECVMMSG, r.fd, r.msgs[:], unix.MSG_DONTWAIT)
+	n, err := mmsg(unix.SYS_RECVMMSG, r.fd, r.msgs[:])
 	r.got = n
 	return n, err
 }

@@ -102,9 +102,10 @@ func (l *Lanes) Send(b []byte) error {
 
 // transient is an error of an earlier datagram, or of nothing: the next try may succeed.
 func transient(err error) bool {
-	switch err {
-	case unix.ECONNREFUSED, unix.EINTR, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO:
-		return true
+	for _, e := range []error{unix.ECONNREFUSED, unix.EINTR, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO} {
+		if errors.Is(err, e) {
+			return true
+		}
 	}
 	return false
 }

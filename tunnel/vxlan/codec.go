@@ -37,11 +37,19 @@ func (m MAC) String() string {
 }
 
 // EndpointMAC is the MAC address that an endpoint has by default: locally
-// administered, 02:00 and the IPv4 address, or the last 4 bytes of an IPv6 one.
+// administered, 02:00 and the IPv4 address, or a hash (FNV-1a) of an IPv6 one.
 func EndpointMAC(a netip.Addr) MAC {
-	b := a.AsSlice()
 	m := MAC{0: 2}
-	copy(m[2:], b[len(b)-4:])
+	if a = a.Unmap(); a.Is4() {
+		b := a.As4()
+		copy(m[2:], b[:])
+		return m
+	}
+	h := uint32(2166136261)
+	for _, b := range a.As16() {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	binary.BigEndian.PutUint32(m[2:], h)
 	return m
 }
 

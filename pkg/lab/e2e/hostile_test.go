@@ -62,7 +62,7 @@ func (l *lab) sendGarbage(node, src, dst string, n int, seed uint64) error {
 		if err != nil {
 			return fmt.Errorf("dial from %s: %w", node, err)
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		pace := time.NewTicker(time.Millisecond)
 		defer pace.Stop()
 		for i := range n {

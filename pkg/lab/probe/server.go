@@ -114,7 +114,7 @@ func serveHTTP(ctx context.Context, port int) error {
 	srv := &http.Server{
 		Addr: fmt.Sprintf(":%d", port), ReadHeaderTimeout: 5 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintf(w, "you are %s\n", r.RemoteAddr) //nolint:errcheck // the client may be gone
+			fmt.Fprintf(w, "you are %s\n", r.RemoteAddr)
 		}),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })

@@ -27,6 +27,7 @@ func (p *peer) handle(c *conn, msg Message) error {
 			return nil
 		}
 		return unexpected(fsmOpenConfirm, msg)
+	case Idle, Connect, Active, Established:
 	}
 	switch m := msg.(type) {
 	case *Keepalive:

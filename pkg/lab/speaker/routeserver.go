@@ -102,7 +102,7 @@ func (c RouteServerConfig) peer(p RouteServerPeer, gateways map[string]bool) Pee
 			from := gateways[r.From]
 			// ExpressRoute is never a transit between two circuits, and
 			// between circuits and NVAs only with branch-to-branch.
-			return r, !(from && p.Gateway) && !(c.IsolateBranches && from != p.Gateway)
+			return r, (!from || !p.Gateway) && (!c.IsolateBranches || from == p.Gateway)
 		},
 	}
 	if p.Gateway {

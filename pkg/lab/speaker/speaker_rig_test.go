@@ -3,6 +3,7 @@ package speaker
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -214,7 +215,7 @@ func (s *scripted) want(want Message) {
 // wantClosed checks that nothing comes any more.
 func (s *scripted) wantClosed() {
 	s.t.Helper()
-	if m, err := readMessage(s.r); err != io.EOF {
+	if m, err := readMessage(s.r); !errors.Is(err, io.EOF) {
 		s.t.Fatalf("received %#v, %v; want the end of the connection", m, err)
 	}
 }
