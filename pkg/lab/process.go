@@ -26,24 +26,38 @@ type process struct {
 
 // identify reads a process's start time; ok is false when it is gone or a zombie.
 func identify(pid int) (p process, ok bool) {
+	p, state, ok := stat(pid)
+	return p, ok && state != "Z" && state != "X"
+}
+
+func stat(pid int) (p process, state string, ok bool) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return process{}, false
+		return process{}, "", false
 	}
 	// The command in parentheses may itself have spaces and parentheses: fields count from the last one.
 	_, rest, found := bytes.Cut(b[max(bytes.LastIndexByte(b, ')'), 0):], []byte(") "))
 	fields := strings.Fields(string(rest))
-	if !found || len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
-		return process{}, false
+	if !found || len(fields) < 20 {
+		return process{}, "", false
 	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
-	return process{PID: pid, Start: start}, err == nil
+	return process{PID: pid, Start: start}, fields[0], err == nil
 }
 
-// alive reports whether exactly this process still runs.
+// alive reports whether exactly this process still runs. A process whose first thread is a zombie still does while
+// other threads of it end, and with them its locks and sockets: its pidfd tells when the last one has.
 func (p process) alive() bool {
-	now, ok := identify(p.PID)
-	return ok && now == p
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing is buffered
+	if now, _, ok := stat(p.PID); !ok || now != p {
+		return false
+	}
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return n == 0 && (err == nil || errors.Is(err, unix.EINTR))
 }
 
 // signal sends to exactly this process; one that is gone is no error.

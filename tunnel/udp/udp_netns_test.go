@@ -1,0 +1,272 @@
+package udp
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/transitd/transitd/pkg/netns"
+	"github.com/transitd/transitd/pkg/netns/netnstest"
+)
+
+// Everything here is on the loopback of a namespace of the test's own.
+const port = 4789
+
+var (
+	here  = netip.MustParseAddr("127.0.0.1")
+	peer  = netip.MustParseAddr("127.0.0.2")
+	here6 = netip.MustParseAddr("::1")
+)
+
+func loopback(t *testing.T) netns.NS {
+	t.Helper()
+	ns := netnstest.New(t, "udp")
+	if out, err := ns.Command(t.Context(), "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return ns
+}
+
+func receiver(t *testing.T, ns netns.NS, at netip.Addr) *Receiver {
+	t.Helper()
+	var list []*Receiver
+	err := ns.Do(func() (err error) {
+		list, err = Listen(Config{Local: netip.AddrPortFrom(at, port), Interface: "lo", Mark: 7}, 1)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := list[0].Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return list[0]
+}
+
+func lanes(t *testing.T, ns netns.NS, from, to netip.Addr, n int) *Lanes {
+	t.Helper()
+	var l *Lanes
+	err := ns.Do(func() (err error) {
+		l, err = Connect(Config{Local: netip.AddrPortFrom(from, port), Interface: "lo", Mark: 7}, netip.AddrPortFrom(to, port), n)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// take receives until n datagrams have come.
+func take(t *testing.T, r *Receiver, n int) (list []Datagram) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for len(list) < n && time.Now().Before(deadline) {
+		fds := []unix.PollFd{{Fd: int32(r.FD()), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, 100); err != nil && !errors.Is(err, unix.EINTR) {
+			t.Fatal(err)
+		}
+		got, err := r.Receive()
+		if errors.Is(err, unix.EAGAIN) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got {
+			d := r.Datagram(i)
+			d.Buf = slices.Clone(d.Buf)
+			list = append(list, d)
+		}
+	}
+	if len(list) != n {
+		t.Fatalf("%d datagrams, want %d", len(list), n)
+	}
+	return list
+}
+
+// flushAll sends runs and returns how many datagrams went and how many did not.
+func flushAll(l *Lanes, runs ...Run) (sent, lost int) {
+	b := NewBatch()
+	b.Runs = append(b.Runs, runs...)
+	l.Flush(b, func(r *Run) { sent += r.Count() }, func(r *Run) { lost += r.Count() })
+	return sent, lost
+}
+
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i * 7)
+	}
+	return b
+}
+
+// A run arrives as its datagrams, in order, with its TOS, whether the kernel
+// segments it or we do.
+func TestRun(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		from, to netip.Addr
+		plain    bool
+	}{{"IPv4", here, peer, false}, {"IPv6", here6, here6, false}, {"without UDP_SEGMENT", here, peer, true}} {
+		t.Run(test.name, func(t *testing.T) {
+			ns := loopback(t)
+			r := receiver(t, ns, test.to)
+			l := lanes(t, ns, test.from, test.to, 2)
+			l.plain.Store(test.plain)
+			whole := pattern(10*1000 + 300)
+			sent, lost := flushAll(l, Run{Buf: whole, Size: 1000, TOS: 0xb9, Bytes: len(whole)}, Run{Buf: []byte("alone"), Size: 5, Lane: 1})
+			if sent != 12 || lost != 0 {
+				t.Errorf("sent %d, lost %d", sent, lost)
+			}
+			list := take(t, r, 12)
+			var got []byte
+			for _, d := range list[:11] {
+				if d.TOS != 0xb9 || d.Source != test.from || d.Truncated {
+					t.Errorf("TOS %#x, source %s, truncated %v", d.TOS, d.Source, d.Truncated)
+				}
+				got = append(got, d.Payload()...)
+			}
+			if !slices.Equal(got, whole) || string(list[11].Payload()) != "alone" {
+				t.Errorf("%d bytes arrived changed", len(got))
+			}
+			if len(list[0].Payload()) != 1000 || len(list[10].Payload()) != 300 {
+				t.Errorf("cut into %d … %d bytes", len(list[0].Payload()), len(list[10].Payload()))
+			}
+		})
+	}
+}
+
+// A datagram that does not fit the device is lost and said to be; those around it are not.
+func TestTooLongForTheDevice(t *testing.T) {
+	ns := loopback(t)
+	if out, err := ns.Command(t.Context(), "ip", "link", "set", "lo", "mtu", "1500").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	r := receiver(t, ns, peer)
+	l := lanes(t, ns, here, peer, 1)
+	one := func(n int) Run { return Run{Buf: pattern(n), Size: n} }
+	if sent, lost := flushAll(l, one(100), one(2000), one(200)); sent != 2 || lost != 1 {
+		t.Errorf("sent %d, lost %d; want 2 and 1: DF forbids fragments", sent, lost)
+	}
+	take(t, r, 2)
+}
+
+func TestTruncated(t *testing.T) {
+	ns := loopback(t)
+	r := receiver(t, ns, peer)
+	l := lanes(t, ns, here, peer, 1)
+	flushAll(l, Run{Buf: pattern(MaxDatagram), Size: MaxDatagram}, Run{Buf: pattern(MaxDatagram + 1), Size: MaxDatagram + 1})
+	list := take(t, r, 2)
+	if list[0].Truncated || !list[1].Truncated {
+		t.Errorf("truncated: %v and %v; want the second only", list[0].Truncated, list[1].Truncated)
+	}
+}
+
+// Ports in use are skipped, and 65330 is never used.
+func TestPorts(t *testing.T) {
+	ns := loopback(t)
+	var taken net.PacketConn
+	if err := ns.Do(func() (err error) { taken, err = net.ListenPacket("udp4", "127.0.0.1:49153"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	l := lanes(t, ns, here, peer, 3)
+	if want := []uint16{49152, 49154, 49155}; !slices.Equal(l.Ports(), want) {
+		t.Errorf("ports %v, want %v", l.Ports(), want)
+	}
+	// A second tunnel from the same address shares the ports: its peer tells the sockets apart.
+	other := lanes(t, ns, here, netip.MustParseAddr("127.0.0.3"), 3)
+	if !slices.Equal(other.Ports(), l.Ports()) {
+		t.Errorf("ports %v of a second peer, want %v", other.Ports(), l.Ports())
+	}
+	var all *Lanes
+	err := ns.Do(func() (err error) {
+		const every = lastPort - firstPort + 1
+		all, err = Connect(Config{Local: netip.AddrPortFrom(peer, port)}, netip.AddrPortFrom(here, port), every)
+		return err
+	})
+	if err == nil {
+		t.Errorf("%d ports, among them 65330: %v", len(all.Ports()), errors.Join(nil, all.Close()))
+	}
+}
+
+// Lanes only send: what comes for them does not fill their memory.
+func TestLanesDrop(t *testing.T) {
+	ns := loopback(t)
+	l := lanes(t, ns, here, peer, 1)
+	err := ns.Do(func() error {
+		c, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(peer, port)), net.UDPAddrFromAddrPort(netip.AddrPortFrom(here, l.Ports()[0])))
+		if err != nil {
+			return err
+		}
+		_, err = c.Write([]byte("hello"))
+		return errors.Join(err, c.Close())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := unix.Read(l.fds[0], make([]byte, 100)); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("a lane received %d bytes, %v", n, err)
+	}
+}
+
+// An ICMP error about one datagram does not lose the next one.
+func TestPeerAway(t *testing.T) {
+	ns := loopback(t)
+	l := lanes(t, ns, here, peer, 1)
+	flushAll(l, Run{Buf: pattern(10), Size: 10}) // nobody listens: "port unreachable" comes back
+	r := receiver(t, ns, peer)
+	if sent, lost := flushAll(l, Run{Buf: pattern(20), Size: 20}); sent != 1 || lost != 0 {
+		t.Errorf("sent %d, lost %d", sent, lost)
+	}
+	take(t, r, 1)
+	if err := l.Send([]byte("control")); err != nil {
+		t.Error(err)
+	}
+	if d := take(t, r, 1); string(d[0].Payload()) != "control" {
+		t.Errorf("received %q", d[0].Payload())
+	}
+}
+
+// What the socket could not hold is counted.
+func TestOverflow(t *testing.T) {
+	ns := loopback(t)
+	r := receiver(t, ns, peer)
+	if err := unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096); err != nil {
+		t.Fatal(err)
+	}
+	l := lanes(t, ns, here, peer, 1)
+	for range 50 {
+		flushAll(l, Run{Buf: pattern(1000), Size: 1000})
+	}
+	lost := 0
+	for lost == 0 {
+		n, err := r.Receive()
+		if errors.Is(err, unix.EAGAIN) { // the count comes with the next datagram that fits
+			flushAll(l, Run{Buf: pattern(10), Size: 10})
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			r.Datagram(i)
+		}
+		lost += r.TakeLost()
+	}
+	if lost < 10 || lost >= 50 || r.TakeLost() != 0 {
+		t.Errorf("%d lost", lost)
+	}
+}
