@@ -102,6 +102,10 @@ func (sl *slot) close() error {
 	return nil
 }
 
+// is reports whether an index is that of the device that was made. A device that
+// was deleted before it could be looked at has index 0, and so has none at all.
+func (sl *slot) is(index int) bool { return index != 0 && index == sl.index }
+
 // vanished lists the tunnels whose Linux device is not the one that was made:
 // somebody deleted it, or it could not be made.
 func (s *tunnelSet) vanished() (names []string) {
@@ -112,7 +116,7 @@ func (s *tunnelSet) vanished() (names []string) {
 		if err != nil {
 			continue // the kernel could not be asked: next time
 		}
-		if sl.dev == nil || index != sl.index {
+		if sl.dev == nil || sl.err != nil || !sl.is(index) {
 			names = append(names, sl.plan.Name)
 		}
 	}
@@ -160,7 +164,7 @@ func (s *tunnelSet) views() []TunnelView {
 		if sl.dev != nil {
 			addStats(&v.Stats, sl.dev.Stats())
 			index, err := s.index(sl.plan.Name)
-			v.Present = err == nil && index == sl.index
+			v.Present = err == nil && sl.is(index)
 			v.Up = v.Present && sl.dev.Up()
 		}
 		views[i] = v

@@ -133,7 +133,7 @@ func (s *Splitter) Next(dst []byte) int {
 	payload = payload[:min(len(payload), s.size)]
 	n := s.header + len(payload)
 	copy(dst, s.pkt[:s.header])
-	copy(dst[s.header:], payload)
+	sum := packet.CopySum(dst[s.header:n], payload, 0)
 	seg := dst[:n]
 	s.ip(seg)
 	if s.transport == packet.TCP {
@@ -141,7 +141,7 @@ func (s *Splitter) Next(dst []byte) int {
 	} else {
 		binary.BigEndian.PutUint16(seg[s.info.Transport+4:], uint16(n-s.info.Transport))
 	}
-	s.checksum(seg)
+	s.checksum(seg, sum)
 	s.at += len(payload)
 	s.count++
 	return n
@@ -171,14 +171,16 @@ func (s *Splitter) tcp(t []byte, last bool) {
 	}
 }
 
-func (s *Splitter) checksum(seg []byte) {
+// checksum finishes a segment whose payload, which begins at an even offset, has the given sum.
+func (s *Splitter) checksum(seg []byte, payload uint64) {
 	t := seg[s.info.Transport:]
 	field := 16
 	if s.transport == packet.UDP {
 		field = 6
 	}
 	t[field], t[field+1] = 0, 0
-	sum := packet.Checksum(t, packet.PseudoSum(seg, s.transport, len(t)))
+	pseudo := packet.PseudoSum(seg, s.transport, len(t))
+	sum := packet.Checksum(t[:s.header-s.info.Transport], pseudo+uint64(packet.Fold(payload)))
 	if sum == 0 && s.transport == packet.UDP {
 		sum = 0xffff // RFC 768: zero means that there is none
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/transitd/transitd/pkg/packet"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/gso"
 	"github.com/transitd/transitd/tunnel/tun"
 	"github.com/transitd/transitd/tunnel/udp"
 )
@@ -17,22 +18,52 @@ const retryMS = 100
 
 // inbound is the loop of one receiver.
 type inbound struct {
-	e     *Endpoint
-	i     int
-	rx    *udp.Receiver
-	table *table
-	reply []byte // scratch for answers of the codec
+	e      *Endpoint
+	i      int
+	rx     *udp.Receiver
+	table  *table
+	reply  []byte    // scratch for answers of the codec
+	active []*joiner // those that packets wait in
+	nobody tunnel.Counters
 }
 
 func newInbound(e *Endpoint, i int) *inbound {
 	return &inbound{e: e, i: i, rx: e.receivers[i], reply: make([]byte, 0, 256)}
 }
 
+// joiner joins what one receiving loop has for one tunnel to super packets, and
+// writes them to the device.
+type joiner struct {
+	queue  *tun.Queue
+	count  *tunnel.Counters
+	c      *gso.Coalescer
+	header [tun.HeaderLen]byte
+	vector tun.Vector
+	out    func(*gso.Super) // write; made once, because a method value allocates
+	active bool             // packets may wait
+}
+
+func newJoiner(q *tun.Queue, count *tunnel.Counters, uso bool) *joiner {
+	j := &joiner{queue: q, count: count, c: gso.NewCoalescer(uso)}
+	j.out = j.write
+	return j
+}
+
+// write gives a packet, or several joined to one, to the kernel.
+func (j *joiner) write(s *gso.Super) {
+	s.Header.Put(j.header[:])
+	if j.queue.Write(&j.vector, &j.header, s.Parts) != nil {
+		j.count.Drop(tunnel.DropTUNWrite, s.Segments)
+		return
+	}
+	j.count.Packet(s.Segments, s.Bytes)
+}
+
 func (l *inbound) run() {
 	failing := false
 	for {
 		if t := l.e.table.Load(); t != l.table {
-			l.table = t
+			l.table = t // nothing of the old one's tunnels waits between two rounds
 			t.adopted.Done()
 		}
 		if l.e.stop.Load() {
@@ -57,9 +88,14 @@ func (l *inbound) run() {
 
 func (l *inbound) deliver(n int) {
 	for i := range n {
-		d := l.rx.Datagram(i)
-		l.datagram(&d)
+		m := l.rx.Message(i)
+		l.message(&m)
 	}
+	for _, j := range l.active {
+		j.c.Flush(j.out)
+		j.active = false
+	}
+	l.active = l.active[:0]
 	if lost := l.rx.TakeLost(); lost > 0 {
 		l.blame(nil).Drop(tunnel.DropReceiveQueue, lost)
 	}
@@ -73,30 +109,44 @@ func (l *inbound) blame(of []*Tunnel) *tunnel.Counters {
 	case len(l.table.tunnels) > 0:
 		return &l.table.tunnels[0].in[l.i]
 	}
-	return &tunnel.Counters{} // no tunnel, nobody to tell
+	return &l.nobody
 }
 
-func (l *inbound) datagram(d *udp.Datagram) {
-	tunnels := l.table.peers[d.Source]
-	if len(tunnels) == 0 {
-		l.blame(nil).Drop(tunnel.DropWrongSource, 1)
+func (l *inbound) message(m *udp.Message) {
+	tunnels := l.table.peers[m.Source]
+	count := 1
+	if m.Size > 0 {
+		count = (len(m.Buf) + m.Size - 1) / m.Size
+	}
+	switch {
+	case len(tunnels) == 0:
+		l.blame(nil).Drop(tunnel.DropWrongSource, count)
+		return
+	case m.Truncated:
+		l.blame(tunnels).Drop(tunnel.DropTruncated, count)
+		return
+	case len(m.Buf) == 0:
+		l.blame(tunnels).Drop(tunnel.DropShort, 1)
 		return
 	}
-	if d.Truncated {
-		l.blame(tunnels).Drop(tunnel.DropTruncated, 1)
-		return
+	for buf := m.Buf; len(buf) > 0; {
+		n := min(len(buf), m.Size)
+		l.datagram(tunnels, buf[:n:n], m.TOS)
+		buf = buf[n:]
 	}
+}
+
+// datagram finds the tunnel that knows a datagram.
+func (l *inbound) datagram(tunnels []*Tunnel, d []byte, tos uint8) {
 	for _, t := range tunnels {
-		inner, info, kind, r := t.cfg.Codec.Open(d.Payload())
-		if r == tunnel.DropWrongVNI {
+		inner, info, kind, r := t.cfg.Codec.Open(d)
+		switch {
+		case r == tunnel.DropWrongVNI:
 			continue
-		}
-		if r == tunnel.DropNone && kind == tunnel.Control {
+		case r == tunnel.DropNone && kind == tunnel.Control:
 			r = l.control(t, inner)
-		} else if r == tunnel.DropNone {
-			// inner is a part of d.Buf up to the same end of memory, so this is where it begins.
-			off := cap(d.Buf) - cap(inner)
-			r = l.packet(t, d.Buf[:off+len(inner)], off, info, d.TOS)
+		case r == tunnel.DropNone:
+			r = l.packet(t, inner, info, tos)
 		}
 		if r != tunnel.DropNone {
 			t.in[l.i].Drop(r, 1)
@@ -115,9 +165,8 @@ func (l *inbound) control(t *Tunnel, message []byte) tunnel.DropReason {
 	return r
 }
 
-// packet gives the IP packet buf[off:] to the kernel.
-func (l *inbound) packet(t *Tunnel, buf []byte, off int, info packet.Info, tos uint8) tunnel.DropReason {
-	inner := buf[off:]
+// packet prepares an IP packet for the kernel and joins it to those before.
+func (l *inbound) packet(t *Tunnel, inner []byte, info packet.Info, tos uint8) tunnel.DropReason {
 	ecn, ok := packet.DecapECN(tos, info.TOS)
 	if !ok {
 		return tunnel.DropECNCENotECT
@@ -126,11 +175,11 @@ func (l *inbound) packet(t *Tunnel, buf []byte, off int, info packet.Info, tos u
 		packet.SetECN(inner, info.Version, ecn)
 	}
 	packet.ClampMSS(inner, info, t.cfg.MTU, false)
-	start := off - tun.HeaderLen
-	clear(buf[start:off]) // a virtio-net header that asks for nothing
-	if t.dev.Queue(l.i).Write(buf[start:]) != nil {
-		return tunnel.DropTUNWrite
+	j := t.join[l.i]
+	if !j.active {
+		j.active = true
+		l.active = append(l.active, j)
 	}
-	t.in[l.i].Packet(1, len(inner))
+	j.c.Add(inner, info, j.out)
 	return tunnel.DropNone
 }

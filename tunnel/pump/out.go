@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// headroom is free in front of every packet, for the longest encapsulation and the virtio-net header.
+	// headroom is the longest encapsulation, in bytes.
 	headroom = 64
-	// slot is what one read from the TUN device needs at most, with room behind for an ICMP message's rounding.
-	slot = headroom + tun.MaxPacket + 1
+	// slot is what one read from the TUN device needs at most.
+	slot = headroom + tun.MaxPacket
 	// An outbound loop reads into one arena and segments into another, and
 	// sends when either is short of room: 320 KB in all.
 	readArena    = 2 * slot
 	segmentArena = 3 * slot
 	// readBatch is how many packets are read before they are sent, so that the first does not wait long.
-	readBatch = 48
+	readBatch = 64
 )
 
 // outbound is the loop of one TUN queue.
@@ -32,7 +32,10 @@ type outbound struct {
 	t        *Tunnel
 	i        int
 	count    *tunnel.Counters
-	read     []byte // arena; readAt is where the next packet goes
+	overhead int
+	header   [tun.HeaderLen]byte
+	vector   tun.Vector
+	read     []byte // arena; readAt is where the next datagram begins
 	segments []byte
 	readAt   int
 	segAt    int
@@ -46,8 +49,8 @@ type outbound struct {
 
 func newOutbound(t *Tunnel, i int) *outbound {
 	l := &outbound{
-		t: t, i: i, count: &t.out[i], batch: udp.NewBatch(),
-		read: make([]byte, readArena), segments: make([]byte, segmentArena), icmp: make([]byte, tun.HeaderLen, 2048),
+		t: t, i: i, count: &t.out[i], overhead: t.cfg.Codec.Overhead(), batch: udp.NewBatch(),
+		read: make([]byte, readArena), segments: make([]byte, segmentArena), icmp: make([]byte, 0, 2048),
 	}
 	l.sent = func(r *udp.Run) { l.count.Packet(r.Count(), r.Bytes) }
 	l.lost = func(r *udp.Run) { l.count.Drop(tunnel.DropUDPSend, r.Count()) }
@@ -83,17 +86,12 @@ func (l *outbound) round(q *tun.Queue) error {
 		if l.batch.Full() || len(l.read)-l.readAt < slot {
 			return nil
 		}
-		at := l.readAt + headroom
-		n, err := q.Read(l.read[at-tun.HeaderLen : at+tun.MaxPacket])
+		at := l.readAt + l.overhead
+		n, err := q.Read(&l.vector, &l.header, l.read[at:at+tun.MaxPacket])
 		if err != nil {
 			return err
 		}
-		if n <= tun.HeaderLen {
-			l.count.Drop(tunnel.DropNotIP, 1)
-			continue
-		}
-		h := gso.ParseHeader(l.read[at-tun.HeaderLen:])
-		if r := l.packet(h, at, n-tun.HeaderLen); r != tunnel.DropNone {
+		if r := l.packet(gso.ParseHeader(l.header[:]), at, n); r != tunnel.DropNone {
 			l.count.Drop(r, 1)
 		}
 	}
@@ -133,16 +131,37 @@ func (l *outbound) packet(h gso.Header, at, n int) tunnel.DropReason {
 	if r != tunnel.DropNone {
 		return r
 	}
-	l.queue(l.read[start:at+info.Len], at+info.Len-start, info, info.Len)
-	l.readAt = at + info.Len
+	end := at + info.Len
+	if !l.extend(l.read, start, end, info) {
+		l.queue(l.read[start:end], end-start, info, info.Len)
+	}
+	l.readAt = end
 	return tunnel.DropNone
 }
 
+// extend adds the datagram buf[start:end] to the last run, if it lies right
+// behind it and may go with it: same lane and TOS, and no longer than the others.
+func (l *outbound) extend(buf []byte, start, end int, info packet.Info) bool {
+	if len(l.batch.Runs) == 0 {
+		return false
+	}
+	r := &l.batch.Runs[len(l.batch.Runs)-1]
+	size := len(r.Buf)
+	if end-start > r.Size || size%r.Size != 0 || size+end-start > udp.MaxRunBytes || size/r.Size >= udp.MaxRun ||
+		r.Lane != l.lane(info) || r.TOS != l.t.cfg.DSCP.outer(info.TOS) || start < size || &buf[start-size] != &r.Buf[0] {
+		return false
+	}
+	r.Buf = buf[start-size : end]
+	r.Bytes += info.Len
+	return true
+}
+
+// lane is where a flow goes: always the same way.
+func (l *outbound) lane(info packet.Info) int { return int(info.Flow % uint32(l.t.lanes.Count())) }
+
 // queue adds a run of datagrams; bytes is what they carry.
 func (l *outbound) queue(buf []byte, size int, info packet.Info, bytes int) {
-	l.batch.Runs = append(l.batch.Runs, udp.Run{
-		Buf: buf, Size: size, Lane: int(info.Flow % uint32(l.t.lanes.Count())), TOS: l.t.cfg.DSCP.outer(info.TOS), Bytes: bytes,
-	})
+	l.batch.Runs = append(l.batch.Runs, udp.Run{Buf: buf, Size: size, Lane: l.lane(info), TOS: l.t.cfg.DSCP.outer(info.TOS), Bytes: bytes})
 }
 
 // super cuts a super packet into segments, sealed where they are written, in
@@ -154,8 +173,7 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 	if l.split.MaxSegment() > l.t.cfg.MTU {
 		return l.refuse(pkt, info)
 	}
-	overhead := l.t.cfg.Codec.Overhead()
-	size := overhead + l.split.MaxSegment()
+	size := l.overhead + l.split.MaxSegment()
 	perRun := min(udp.MaxRun, udp.MaxRunBytes/size)
 	for more := true; more; {
 		if l.batch.Full() || len(l.segments)-l.segAt < perRun*size {
@@ -164,14 +182,14 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 		}
 		begin, bytes := l.segAt, 0
 		for range perRun {
-			n := l.split.Next(l.segments[l.segAt+overhead:])
+			n := l.split.Next(l.segments[l.segAt+l.overhead:])
 			if more = n > 0; !more {
 				break
 			}
-			if _, r := l.t.cfg.Codec.Seal(l.segments, l.segAt+overhead, n); r != tunnel.DropNone {
+			if _, r := l.t.cfg.Codec.Seal(l.segments, l.segAt+l.overhead, n); r != tunnel.DropNone {
 				return r
 			}
-			l.segAt += overhead + n
+			l.segAt += l.overhead + n
 			bytes += n
 		}
 		if l.segAt > begin {

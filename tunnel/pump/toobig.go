@@ -36,9 +36,9 @@ func (l *outbound) refuse(pkt []byte, info packet.Info) tunnel.DropReason {
 	if !src.IsValid() || !l.limit.take(time.Now()) {
 		return tunnel.DropTooBig
 	}
-	clear(l.icmp[:tun.HeaderLen])
-	msg := packet.TooBig(l.icmp[:tun.HeaderLen], src, pkt, info, l.t.cfg.MTU)
-	if len(msg) > tun.HeaderLen && l.t.dev.Queue(l.i).Write(msg) != nil {
+	msg := packet.TooBig(l.icmp[:0], src, pkt, info, l.t.cfg.MTU)
+	l.header = [tun.HeaderLen]byte{}
+	if len(msg) > 0 && l.t.dev.Queue(l.i).Write(&l.vector, &l.header, [][]byte{msg}) != nil {
 		l.count.Drop(tunnel.DropTUNWrite, 1)
 	}
 	return tunnel.DropTooBig

@@ -81,6 +81,7 @@ type Tunnel struct {
 	icmp6 netip.Addr
 	in    []tunnel.Counters // by receiver
 	out   []tunnel.Counters // by TUN queue
+	join  []*joiner         // by receiver
 
 	bells  []*bell
 	stop   atomic.Bool
@@ -92,7 +93,7 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 	if cfg.SourcePorts <= 0 {
 		cfg.SourcePorts = defaultLanes
 	}
-	if need := cfg.Codec.Overhead() + tun.HeaderLen; need > headroom {
+	if need := cfg.Codec.Overhead(); need > headroom {
 		return nil, fmt.Errorf("tunnel %s: the encapsulation takes %d bytes in front of a packet, there are %d", cfg.Name, need, headroom)
 	}
 	t := &Tunnel{cfg: cfg, e: e, log: e.log.With(zap.String("tunnel", cfg.Name))}
@@ -113,7 +114,8 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 	if t.dev, err = tun.Open(tun.Config{Name: cfg.Name, Queues: e.cfg.Queues, MTU: cfg.MTU, Addrs: cfg.Addrs}); err != nil {
 		return nil, errors.Join(err, t.lanes.Close())
 	}
-	for range e.cfg.Queues {
+	for i := range e.cfg.Queues {
+		t.join = append(t.join, newJoiner(t.dev.Queue(i), &t.in[i], t.dev.USO()))
 		b, err := newBell()
 		if err != nil {
 			return nil, errors.Join(err, t.release())

@@ -205,31 +205,3 @@ func (d *Device) Close() error {
 	d.queues = nil
 	return errors.Join(errs...)
 }
-
-// Queue is one of a device's queues: packets of a flow stay in one. One
-// goroutine may read and others write at the same time.
-type Queue struct{ fd int }
-
-// FD is for polling.
-func (q *Queue) FD() int { return q.fd }
-
-// Read takes one packet, with its header in front. It returns unix.EAGAIN if
-// there is none, and unix.EBADFD when somebody deleted the device.
-func (q *Queue) Read(buf []byte) (int, error) {
-	for {
-		n, err := unix.Read(q.fd, buf)
-		if err != unix.EINTR {
-			return n, err
-		}
-	}
-}
-
-// Write hands the kernel one packet, with its header in front.
-func (q *Queue) Write(buf []byte) error {
-	for {
-		_, err := unix.Write(q.fd, buf)
-		if err != unix.EINTR {
-			return err
-		}
-	}
-}

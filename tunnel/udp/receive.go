@@ -11,14 +11,16 @@ import (
 )
 
 const (
-	// Headroom is how many free bytes there are in front of a received datagram.
-	Headroom = 64
-	// MaxDatagram is the longest datagram that is received whole: one of a
-	// jumbo frame. Longer ones are cut off and marked.
-	MaxDatagram = 9216
-	// batch is how many datagrams one system call takes.
-	batch   = 64
-	control = 64
+	// MaxMessage is the longest message: the kernel joins datagrams of a flow up
+	// to this length (UDP_GRO).
+	MaxMessage = 65535
+	// batch is how many messages one system call takes. Their buffers, 3 MB in
+	// all, are touched as far as messages are long.
+	batch   = 48
+	control = 96
+	// stride is not a multiple of a page, so that the beginnings of the buffers
+	// do not all fall into the same sets of the processor's caches.
+	stride = 65536 + 192
 )
 
 // Receiver reads datagrams in batches. One goroutine uses it.
@@ -28,23 +30,22 @@ type Receiver struct {
 	iovs    [batch]unix.Iovec
 	names   [batch]unix.RawSockaddrInet6 // the larger of the two families
 	control [batch][control]byte
-	buf     []byte // batch times Headroom+MaxDatagram
+	buf     []byte // batch times stride
 	got     int
 	ovfl    uint32
 	lost    uint32
 }
 
-// Datagram is what Receive got. The bytes are the receiver's and may be
-// changed, with the Headroom bytes in front, until the next Receive.
-type Datagram struct {
-	Buf       []byte // starts with the headroom
-	Source    netip.Addr
-	TOS       uint8
+// Message is one or more datagrams of the same flow, one after the other. The
+// bytes are the receiver's and may be changed until the next Receive.
+type Message struct {
+	Buf    []byte
+	Size   int // of each datagram but the last, which may be shorter
+	Source netip.Addr
+	TOS    uint8
+	// Truncated says that the message was longer than any should be.
 	Truncated bool
 }
-
-// Payload is the datagram without the headroom.
-func (d *Datagram) Payload() []byte { return d.Buf[Headroom:] }
 
 // Listen opens n receivers on the same address and port; the kernel spreads
 // the peers' source ports over them (SO_REUSEPORT).
@@ -73,17 +74,20 @@ func newReceiver(cfg Config) (*Receiver, error) {
 		tos = option{"ask for the traffic class", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1}
 	}
 	err = errors.Join(
-		set(fd, []option{tos, {"ask for lost datagrams", unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1}}),
+		set(fd, []option{
+			tos,
+			{"ask for lost datagrams", unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1},
+			{"let the kernel join datagrams", unix.SOL_UDP, unix.UDP_GRO, 1},
+		}),
 		setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF),
 		bind(fd, cfg.Local),
 	)
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	const size = Headroom + MaxDatagram
-	r := &Receiver{fd: fd, buf: make([]byte, batch*size)}
+	r := &Receiver{fd: fd, buf: make([]byte, batch*stride)}
 	for i := range r.msgs {
-		b := r.buf[i*size+Headroom:][:MaxDatagram]
+		b := r.buf[i*stride:][:MaxMessage]
 		r.iovs[i].Base = &b[0]
 		r.iovs[i].SetLen(len(b))
 		h := &r.msgs[i].hdr
@@ -111,11 +115,11 @@ func (r *Receiver) Receive() (int, error) {
 	return n, err
 }
 
-// Datagram describes datagram i of the last Receive.
-func (r *Receiver) Datagram(i int) (d Datagram) {
-	const size = Headroom + MaxDatagram
+// Message describes message i of the last Receive.
+func (r *Receiver) Message(i int) (d Message) {
 	m := &r.msgs[i]
-	d.Buf = r.buf[i*size : i*size+Headroom+int(m.n)]
+	d.Buf = r.buf[i*stride : i*stride+int(m.n)]
+	d.Size = len(d.Buf)
 	d.Truncated = m.hdr.Flags&unix.MSG_TRUNC != 0
 	d.Source = source(&r.names[i])
 	b := r.control[i][:min(uint64(m.hdr.Controllen), control)]
@@ -125,6 +129,10 @@ func (r *Receiver) Datagram(i int) (d Datagram) {
 			d.TOS = data[0]
 		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_TCLASS && len(data) >= 4:
 			d.TOS = uint8(binary.NativeEndian.Uint32(data))
+		case level == unix.SOL_UDP && typ == unix.UDP_GRO && len(data) >= 4:
+			if n := int(binary.NativeEndian.Uint32(data)); n > 0 && n < d.Size {
+				d.Size = n
+			}
 		case level == unix.SOL_SOCKET && typ == unix.SO_RXQ_OVFL && len(data) >= 4:
 			r.overflow(binary.NativeEndian.Uint32(data))
 		}
