@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -11,17 +10,12 @@ import (
 
 // TestNotifier reads what a service manager would. It sets an environment variable, so it is not parallel.
 func TestNotifier(t *testing.T) {
-	dir, err := os.MkdirTemp("", "tdn") // t.TempDir can be longer than a socket's path may be
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "notify")
+	socket := filepath.Join(t.TempDir(), "notify")
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { _ = c.Close() }) // it may be closed already
 	t.Setenv("NOTIFY_SOCKET", socket)
 	log, logs := observed()
 	n := &notifier{log: log}
@@ -42,7 +36,9 @@ func TestNotifier(t *testing.T) {
 	if got := messages(logs); len(got) != 0 {
 		t.Errorf("logged %q", got)
 	}
-	c.Close()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
 	n.stopping()
 	if d := diff([]string{"cannot tell the service manager"}, messages(logs)); d != "" {
 		t.Errorf("log without a service manager (-want +got):\n%s", d)

@@ -72,7 +72,7 @@ func Listen(cfg EndpointConfig) (*Endpoint, error) {
 	}
 	e.publish()
 	for i := range receivers {
-		e.loops.Go(func() { newInbound(e, i).run() })
+		e.loops.Go(newLoop(e, i).run)
 	}
 	return e, nil
 }

@@ -1,10 +1,7 @@
 package pump
 
 import (
-	"errors"
-
-	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
+	"net/netip"
 
 	"github.com/transitd/transitd/pkg/packet"
 	"github.com/transitd/transitd/tunnel"
@@ -13,22 +10,15 @@ import (
 	"github.com/transitd/transitd/tunnel/udp"
 )
 
-// retryMS is how long a loop rests after an error that it does not know, in milliseconds.
-const retryMS = 100
-
-// inbound is the loop of one receiver.
+// inbound is the receiving half of a loop.
 type inbound struct {
-	e      *Endpoint
-	i      int
-	rx     *udp.Receiver
-	table  *table
-	reply  []byte    // scratch for answers of the codec
-	active []*joiner // those that packets wait in
-	nobody tunnel.Counters
-}
-
-func newInbound(e *Endpoint, i int) *inbound {
-	return &inbound{e: e, i: i, rx: e.receivers[i], reply: make([]byte, 0, 256)}
+	i       int // of the queue
+	rx      *udp.Receiver
+	tunnels []*Tunnel                // of the table
+	peers   map[netip.Addr][]*Tunnel // of the table
+	reply   []byte                   // scratch for answers of the codec
+	active  []*joiner                // those that packets wait in
+	nobody  tunnel.Counters
 }
 
 // joiner joins what one receiving loop has for one tunnel to super packets, and
@@ -59,31 +49,14 @@ func (j *joiner) write(s *gso.Super) {
 	j.count.Packet(s.Segments, s.Bytes)
 }
 
-func (l *inbound) run() {
-	failing := false
-	for {
-		if t := l.e.table.Load(); t != l.table {
-			l.table = t // nothing of the old one's tunnels waits between two rounds
-			t.adopted.Done()
-		}
-		if l.e.stop.Load() {
-			return
-		}
-		n, err := l.rx.Receive()
-		switch {
-		case err == nil:
-			failing = false
-			l.deliver(n)
-		case errors.Is(err, unix.EAGAIN):
-			l.e.bells[l.i].wait(l.rx.FD(), -1)
-		default:
-			if !failing { // the card went down, for example
-				l.e.log.Warn("receiving fails; trying on", zap.Stringer("local", l.e.cfg.Local), zap.Error(err))
-				failing = true
-			}
-			l.e.bells[l.i].wait(-1, retryMS)
-		}
+// round receives a batch and delivers it. The error is unix.EAGAIN if there is none.
+func (l *inbound) round() error {
+	n, err := l.rx.Receive()
+	if err != nil {
+		return err
 	}
+	l.deliver(n)
+	return nil
 }
 
 func (l *inbound) deliver(n int) {
@@ -106,14 +79,14 @@ func (l *inbound) blame(of []*Tunnel) *tunnel.Counters {
 	switch {
 	case len(of) > 0:
 		return &of[0].in[l.i]
-	case len(l.table.tunnels) > 0:
-		return &l.table.tunnels[0].in[l.i]
+	case len(l.tunnels) > 0:
+		return &l.tunnels[0].in[l.i]
 	}
 	return &l.nobody
 }
 
 func (l *inbound) message(m *udp.Message) {
-	tunnels := l.table.peers[m.Source]
+	tunnels := l.peers[m.Source]
 	count := 1
 	if m.Size > 0 {
 		count = (len(m.Buf) + m.Size - 1) / m.Size

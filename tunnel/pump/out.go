@@ -1,11 +1,7 @@
 package pump
 
 import (
-	"errors"
 	"net/netip"
-
-	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/transitd/transitd/pkg/packet"
 	"github.com/transitd/transitd/tunnel"
@@ -19,15 +15,15 @@ const (
 	headroom = 64
 	// slot is what one read from the TUN device needs at most.
 	slot = headroom + tun.MaxPacket
-	// An outbound loop reads into one arena and segments into another, and
-	// sends when either is short of room: 320 KB in all.
+	// It reads into one arena and segments into another, and sends when either
+	// is short of room: 320 KB in all.
 	readArena    = 2 * slot
 	segmentArena = 3 * slot
 	// readBatch is how many packets are read before they are sent, so that the first does not wait long.
 	readBatch = 64
 )
 
-// outbound is the loop of one TUN queue.
+// outbound is the sending half of a loop, for one tunnel.
 type outbound struct {
 	t        *Tunnel
 	i        int
@@ -57,31 +53,15 @@ func newOutbound(t *Tunnel, i int) *outbound {
 	return l
 }
 
-func (l *outbound) run() {
-	q, b := l.t.dev.Queue(l.i), l.t.bells[l.i]
-	failing := false
-	for !l.t.stop.Load() {
-		err := l.round(q)
-		l.flush()
-		switch {
-		case err == nil:
-			failing = false
-		case errors.Is(err, unix.EAGAIN):
-			b.wait(q.FD(), -1)
-		case errors.Is(err, unix.EBADFD): // somebody deleted the device: the owner closes the tunnel
-			return
-		default:
-			if !failing { // the device was set down, for example
-				l.t.log.Warn("reading from the device fails; trying on", zap.Error(err))
-				failing = true
-			}
-			b.wait(-1, retryMS)
-		}
-	}
+// round reads packets until there is none or enough of them, and sends them. The
+// error is unix.EAGAIN if none is left, and unix.EBADFD if the device is gone.
+func (l *outbound) round() error {
+	err := l.fill(l.t.dev.Queue(l.i))
+	l.flush()
+	return err
 }
 
-// round reads packets until there is none, or enough of them.
-func (l *outbound) round(q *tun.Queue) error {
+func (l *outbound) fill(q *tun.Queue) error {
 	for range readBatch {
 		if l.batch.Full() || len(l.read)-l.readAt < slot {
 			return nil

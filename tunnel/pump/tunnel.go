@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -81,12 +80,11 @@ type Tunnel struct {
 	icmp6 netip.Addr
 	in    []tunnel.Counters // by receiver
 	out   []tunnel.Counters // by TUN queue
-	join  []*joiner         // by receiver
+	join  []*joiner         // what the endpoint's loops have of this tunnel, by loop
+	send  []*outbound
 
-	bells  []*bell
-	stop   atomic.Bool
-	cancel context.CancelFunc
-	loops  sync.WaitGroup
+	cancel context.CancelFunc // of solicit
+	ended  sync.WaitGroup
 }
 
 func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
@@ -116,22 +114,15 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 	}
 	for i := range e.cfg.Queues {
 		t.join = append(t.join, newJoiner(t.dev.Queue(i), &t.in[i], t.dev.USO()))
-		b, err := newBell()
-		if err != nil {
-			return nil, errors.Join(err, t.release())
-		}
-		t.bells = append(t.bells, b)
+		t.send = append(t.send, newOutbound(t, i))
 	}
 	return t, nil
 }
 
 func (t *Tunnel) start() {
-	for i := range t.bells {
-		t.loops.Go(func() { newOutbound(t, i).run() })
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
-	t.loops.Go(func() { t.solicit(ctx) })
+	t.ended.Go(func() { t.solicit(ctx) })
 }
 
 // Name is the name of the tunnel and its device.
@@ -163,20 +154,8 @@ func (t *Tunnel) Close() error {
 		return nil
 	}
 	t.cancel()
-	t.stop.Store(true)
-	for _, b := range t.bells {
-		b.ring()
-	}
-	t.loops.Wait()
-	return t.release()
-}
-
-func (t *Tunnel) release() error {
-	errs := []error{t.dev.Close(), t.lanes.Close()}
-	for _, b := range t.bells {
-		errs = append(errs, b.close())
-	}
-	return errors.Join(errs...)
+	t.ended.Wait()
+	return errors.Join(t.dev.Close(), t.lanes.Close())
 }
 
 // solicit asks for the peer's link-layer address each second while it is not
