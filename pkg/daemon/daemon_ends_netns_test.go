@@ -47,7 +47,9 @@ func TestDaemonUnprivileged(t *testing.T) {
 	// Half a reload is in force: the neighbour and the rules are there, the device is shown as missing.
 	s := r.status()
 	if len(s.Tunnels) != 2 || len(s.BGP) != 4 || !strings.Contains(ours(t), "iif tr9") ||
-		!slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, "tunnel tr9: ") && strings.HasSuffix(w, "tried again every second") }) {
+		!slices.ContainsFunc(s.Warnings, func(w string) bool {
+			return strings.HasPrefix(w, "tunnel tr9: ") && strings.HasSuffix(w, "tried again every second")
+		}) {
 		t.Errorf("status %+v", s)
 	}
 	ip(t, "link del tr9")
