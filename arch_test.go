@@ -95,7 +95,7 @@ func arrows() []arrow {
 		{except: []string{"pkg/config"}, to: []string{"github.com/goccy/go-yaml", "go.yaml.in", "gopkg.in/yaml"}, tests: true, why: "YAML is pkg/config's alone"},
 		{except: []string{"bgp/gobgp.go"}, to: []string{"github.com/osrg/gobgp"}, why: "GoBGP's types stay in one file"},
 		{except: []string{"bgp/fib", "tunnel/tun", "pkg/netns", "pkg/lab", "pkg/daemon"}, to: []string{"github.com/vishvananda"}, why: "netlink is the business of few packages"},
-		{from: pure(), to: []string{"net", "os", "log", "syscall", "golang.org/x/sys", "go.uber.org/zap", "crypto/rand", "math/rand"}, why: "pure packages have no sockets, files, logs or randomness"},
+		{from: pure(), to: []string{"net", "os", "log", "syscall", "golang.org/x/sys/unix", "go.uber.org/zap", "crypto/rand", "math/rand"}, why: "pure packages have no sockets, files, logs or randomness"},
 		{to: []string{"github.com/stretchr/testify"}, tests: true, why: "go-cmp and plain ifs"},
 	}
 }

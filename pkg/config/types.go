@@ -64,7 +64,7 @@ type RouteServer struct {
 	ASN uint32 `json:"asn,omitzero" jsonschema:"default=65515,minimum=1,maximum=4294967294" hint:"an ASN is a plain number without dots; 64512 to 65514 are free for private use"`
 	// DefaultRoute says whether a default route may be announced to this Route Server (`deny`, `announce`), or only for the network cards of its VNet and not for its gateways (`no_advertise`, community 65535:65282). It rules 0.0.0.0/0 and its halves 0.0.0.0/1 and 128.0.0.0/1.
 	DefaultRoute DefaultRoute `json:"default_route,omitzero" jsonschema:"default=deny,enum=deny,enum=announce,enum=no_advertise"`
-	// HoldTime is the hold time of the BGP sessions: 0s (no keepalives) or 3s to 65535s. A Route Server offers 180 s; the smaller of the two counts.
+	// HoldTime is the hold time of the BGP sessions: 3s to 65535s. A Route Server offers 180 s; the smaller of the two counts.
 	HoldTime Duration `json:"hold_time" jsonschema:"default=180s"`
 }
 
@@ -128,7 +128,7 @@ type VXLAN struct {
 type TunnelBGP struct {
 	// ASN of the other NVA; not our own, the session is external BGP.
 	ASN uint32 `json:"asn" jsonschema:"required,minimum=1,maximum=4294967294" hint:"an ASN is a plain number without dots; 64512 to 65514 are free for private use"`
-	// HoldTime is the hold time of the session: 0s (no keepalives) or 3s to 65535s; the smaller of both ends' counts.
+	// HoldTime is the hold time of the session: 3s to 65535s; the smaller of both ends' counts.
 	HoldTime Duration `json:"hold_time" jsonschema:"default=9s"`
 }
 

@@ -175,9 +175,8 @@ func (v *validator) names() {
 func (v *validator) holdTime(path string, d Duration) {
 	const least, most = 3 * time.Second, 65535 * time.Second
 	switch t := d.Std(); {
-	case t == 0:
 	case t < least || t > most:
-		v.errorf(path, "a BGP hold time is 0s (no keepalives) or 3s to 65535s", "%s is out of range", d)
+		v.errorf(path, "a BGP hold time is 3s to 65535s: without one, a dead peer would not be noticed", "%s is out of range", d)
 	case t%time.Second != 0:
 		v.errorf(path, "write "+t.Truncate(time.Second).String(), "%s is not a whole number of seconds", d)
 	}

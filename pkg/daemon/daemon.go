@@ -54,6 +54,7 @@ type Daemon struct {
 	// rebuild of a tunnel, and by the stop.
 	change   sync.Mutex
 	stopping atomic.Bool
+	problem  atomic.Pointer[string] // what the last reload could not do; nil: nothing
 
 	// Set by Run before ready is closed, constant afterwards.
 	started  time.Time

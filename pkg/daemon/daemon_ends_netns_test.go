@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"kernel.org/pub/linux/libs/security/libcap/cap"
+
 	"github.com/transitd/transitd/pkg/control"
 )
 
@@ -37,6 +39,9 @@ func TestDaemonUnprivileged(t *testing.T) {
 	r, err := begin(t, yaml, func(o *Options) { o.DropPrivileges = true })
 	if err != nil {
 		t.Fatal(err)
+	}
+	if has, err := cap.GetBound(cap.SYS_ADMIN); err != nil || has {
+		t.Errorf("the daemon could still mount and more: %v, %v", has, err)
 	}
 	ip(t, "link add tr9 type veth peer name far9")
 	got, err := r.reload(edit(t, yaml, "    bgp: {asn: 64513}\n", tr9), control.ReloadRequest{})
@@ -108,8 +113,9 @@ func TestDaemonStopsAtOnce(t *testing.T) {
 	if d := diff(before, machineState(t)); d != "" {
 		t.Errorf("the daemon left something (-before +after):\n%s", d)
 	}
-	if _, err := d.Reload(t.Context(), control.ReloadRequest{}); err == nil {
-		t.Error("a stopped daemon reloads")
+	_, err = d.Reload(t.Context(), control.ReloadRequest{})
+	if e, ok := errors.AsType[*control.Error](err); !ok || e.Code != control.CodeStopping {
+		t.Errorf("a stopped daemon reloads: %v", err)
 	}
 }
 

@@ -32,6 +32,9 @@ func TestDaemonLife(t *testing.T) {
 	checkMachine(t)
 	checkAnswers(t, r)
 	r.end()
+	if r.logs.FilterMessageSnippet("withdrawing routes").Len() != 1 || r.logs.FilterMessageSnippet("could be withdrawn").Len() != 0 {
+		t.Errorf("the end was not orderly: %q", messages(r.logs))
+	}
 	if d := diff(before, machineState(t)); d != "" {
 		t.Errorf("the daemon left something (-before +after):\n%s", d)
 	}

@@ -82,6 +82,16 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestCompareSysctls checks that settings alone are a change: without a line it would be passed over as nothing.
+func TestCompareSysctls(t *testing.T) {
+	t.Parallel()
+	from, to := mustPlan(t, nodeYAML), mustPlan(t, nodeYAML)
+	to.Sysctls = to.Sysctls[1:]
+	if d := diff(&Difference{FIB: true, Lines: []string{"rules and pinned routes change"}}, compare(fileName, from, to)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // TestCompareRefuses has one row for everything that a running daemon cannot change.
 func TestCompareRefuses(t *testing.T) {
 	t.Parallel()

@@ -32,8 +32,8 @@
 // # Stop and crash
 //
 // SIGTERM: routes are withdrawn and sessions ended while packets still flow,
-// then the tunnels go, then routes and rules, then sysctls get their old values,
-// then the socket and the lock's file go. After kill -9 the kernel has removed the
+// then the control socket closes, the tunnels go, sysctls get their old values,
+// routes and rules go, and last the lock's file. After kill -9 the kernel has removed the
 // tunnels; rules and routes out of the card stay and are adopted or swept by
 // the next start. The old values of sysctls stand in the lock's file
 // meanwhile.

@@ -89,7 +89,10 @@ func TestExplainRemote(t *testing.T) {
 		`203.0.113.0 from "eth0" mark 0x0`:      {Type: "blackhole"},
 		`203.0.113.9 from "this host" mark 0x0`: {Type: "blackhole"},
 	})
-	e.refused = []fib.Refused{{Prefix: prefix("203.0.113.0/25"), Rule: "other"}, {Prefix: prefix("203.0.113.0/24"), Rule: "covers-pinned", Reason: "it would lead the node away"}}
+	e.refused = []fib.Refused{
+		{Prefix: prefix("203.0.113.0/24"), Rule: "covers-pinned", Reason: "it would lead the node away"},
+		{Prefix: prefix("203.0.113.0/25"), Rule: "other"},
+	}
 	x, err := e.explain("203.0.113.9")
 	if err != nil {
 		t.Fatal(err)

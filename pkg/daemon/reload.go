@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"go.uber.org/zap"
@@ -134,6 +135,7 @@ func (d *Daemon) Reload(ctx context.Context, req control.ReloadRequest) (control
 	}
 	err = d.machine.apply(ctx, diff, d.plan.Load(), to)
 	d.plan.Store(to)
+	d.noteProblem(err)
 	if err != nil {
 		return answer, fmt.Errorf("the new configuration is in force, but not all of it could be done: %w", err)
 	}
@@ -155,6 +157,25 @@ func (e refusedError) Error() string {
 	return s
 }
 
+func inUse(p netip.Prefix, u Underlay) bool { return p.Addr() == u.Address || p.Addr() == u.Address6 }
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// noteProblem keeps what the last reload could not do for the status, until another one has done it.
+func (d *Daemon) noteProblem(err error) {
+	if err == nil {
+		d.problem.Store(nil)
+		return
+	}
+	s := fmt.Sprintf("the last reload could not do everything: %v; reload again, or restart", err)
+	d.problem.Store(&s)
+}
+
 // prepare reads the file and the machine and compares; it changes nothing.
 func (d *Daemon) prepare() (*Plan, *Difference, error) {
 	cfg, err := config.Load(d.file)
@@ -165,6 +186,9 @@ func (d *Daemon) prepare() (*Plan, *Difference, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// An address that was added to the card must not take the place of the one in use.
+	in := d.plan.Load().Underlay
+	slices.SortStableFunc(facts.Addrs, func(a, b netip.Prefix) int { return boolInt(inUse(b, in)) - boolInt(inUse(a, in)) })
 	to, err := NewPlan(d.file, cfg, facts)
 	if err != nil {
 		return nil, nil, err

@@ -110,6 +110,10 @@ func TestMachineApplyOrder(t *testing.T) {
 	}{
 		{"nothing", nodeYAML, nodeYAML, nil},
 		{"tunnel added: rules, device, sysctls, session", nodeYAML, both, []string{"kernel tr0 tr1", "open tr1", "sysctls 10", "bgp ars tr0 tr1"}},
+		// The status has the tunnels in the file's order, whichever came first.
+		{"tunnel added in front", nodeYAML, edit(t, nodeYAML, "tunnels:\n", `tunnels:
+  - {name: tr2, remote: 198.51.100.6, address: 169.254.79.1/30, peer_address: 169.254.79.2, vxlan: {vni: 7702}, bgp: {asn: 64515}}
+`), []string{"kernel tr2 tr0", "open tr2", "sysctls 8", "bgp ars tr2 tr0"}},
 		{"tunnel removed: session, device, rules", both, nodeYAML, []string{"bgp ars tr0", "close tr1", "kernel tr0", "sysctls 6", "bgp ars tr0"}},
 		{"remote changed", nodeYAML, edit(t, nodeYAML, "198.51.100.4", "198.51.100.5"), []string{
 			"bgp ars", "close tr0", "kernel tr0", "open tr0", "sysctls 6", "bgp ars tr0",

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
@@ -104,5 +106,52 @@ func TestDropPrivileges(t *testing.T) {
 	ip(t, "link add tr0 type veth peer name far1")
 	if err := dropPrivileges(); err != nil {
 		t.Errorf("a second time: %v", err)
+	}
+}
+
+// TestEndpoints checks that tunnels of one address and port share sockets, and
+// that these go with the last tunnel and after a start that failed.
+func TestEndpoints(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	list := mustPlan(t, edit(t, withTR1(t), "2001:db8:1::4", "198.51.100.5", ", gpe: true", "")).Tunnels
+	e := &endpoints{log: zap.NewNop()}
+	at := addrPort("192.0.2.4:4789")
+	ip(t, "link add tr1 type veth peer name far1")
+	if _, err := e.start(list[1]); err == nil || len(e.open) != 0 {
+		t.Errorf("a name that is taken: %v, open %v", err, e.open)
+	}
+	tr0, err := e.start(list[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.start(list[1]); err == nil || len(e.open) != 1 || e.open[at].users != 1 {
+		t.Errorf("a name that is taken, beside a tunnel: %v, open %v", err, e.open)
+	}
+	ip(t, "link del tr1")
+	tr1, err := e.start(list[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(e.open) != 1 || e.open[at].users != 2 {
+		t.Errorf("two tunnels: open %v", e.open)
+	}
+	if err := tr0.Close(); err != nil || len(e.open) != 1 {
+		t.Errorf("one closed: %v, open %v", err, e.open)
+	}
+	if err := tr1.Close(); err != nil || len(e.open) != 0 {
+		t.Errorf("both closed: %v, open %v", err, e.open)
+	}
+	// An address that the card has not got.
+	elsewhere := list[0]
+	elsewhere.Endpoint.Local = addrPort("192.0.2.77:4789")
+	if _, err := e.start(elsewhere); !errors.Is(err, unix.EADDRNOTAVAIL) || !strings.Contains(err.Error(), "listen on 192.0.2.77:4789") || len(e.open) != 0 {
+		t.Errorf("listen elsewhere: %v, open %v", err, e.open)
+	}
+	broken := list[0]
+	broken.VXLAN.VNI = 0
+	if _, err := e.start(broken); err == nil || !strings.Contains(err.Error(), "make the codec") || len(e.open) != 0 {
+		t.Errorf("a codec that cannot be: %v, open %v", err, e.open)
 	}
 }

@@ -24,6 +24,9 @@ func (d *Daemon) Status() control.Status {
 		Tunnels: d.machine.tunnels.views(), Sessions: d.speaker.Sessions(), Routes: d.machine.routes.view(),
 		Site: site, Remote: remote, Repaired: d.keeper.Repaired(), Strangers: d.speaker.Strangers(),
 	}
+	if p := d.problem.Load(); p != nil {
+		s.Problems = append(s.Problems, *p)
+	}
 	return s.status()
 }
 

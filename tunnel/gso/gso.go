@@ -123,6 +123,9 @@ func (s *Splitter) Reset(h Header, pkt []byte, info packet.Info) bool {
 // MaxSegment is the length of the largest segment, an IP packet.
 func (s *Splitter) MaxSegment() int { return min(s.header+s.size, s.info.Len) }
 
+// Count is how many segments there are in all.
+func (s *Splitter) Count() int { return (s.info.Len - s.header + s.size - 1) / s.size }
+
 // Next writes the next segment, a whole IP packet with good checksums, to dst,
 // which has room for MaxSegment bytes, and returns its length; 0 after the last.
 func (s *Splitter) Next(dst []byte) int {

@@ -88,9 +88,9 @@ func (w *wire) deliver(s *gso.Super) {
 // flowOf groups what must keep its order.
 func flowOf(p []byte) string {
 	if p[0]>>4 == 4 {
-		return fmt.Sprint(p[9], p[12:20])
+		return fmt.Sprintf("%d %x", p[9], p[12:20])
 	}
-	return fmt.Sprint(p[8:40])
+	return string(p[8:40])
 }
 
 // plain is a packet without what has no meaning: the identification of an IPv4

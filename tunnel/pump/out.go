@@ -154,7 +154,7 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 		return l.refuse(pkt, info)
 	}
 	size := l.overhead + l.split.MaxSegment()
-	perRun := min(udp.MaxRun, udp.MaxRunBytes/size)
+	perRun := evenly(l.split.Count(), min(udp.MaxRun, udp.MaxRunBytes/size))
 	for more := true; more; {
 		if l.batch.Full() || len(l.segments)-l.segAt < perRun*size {
 			l.t.lanes.Flush(l.batch, l.sent, l.lost)
@@ -177,6 +177,13 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 		}
 	}
 	return tunnel.DropNone
+}
+
+// evenly is how many of count segments go into a run of at most most, so that
+// the last run is not a short one: 64 KB are 48 segments, of which 46 fit.
+func evenly(count, most int) int {
+	runs := (count + most - 1) / most
+	return (count + runs - 1) / runs
 }
 
 // routable is false for what is meant for the link itself: the tunnel joins two

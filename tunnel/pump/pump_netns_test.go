@@ -35,10 +35,7 @@ func TestKernelPeer(t *testing.T) {
 			r := newRig(t)
 			test.setup(r)
 			tn := r.pump(r.us, test.local, test.remote, test.change)
-			r.eventually("the peer is resolved", func() (up bool) {
-				_ = r.us.Do(func() error { up = tn.Up(); return nil })
-				return up
-			})
+			r.resolved(tn)
 			r.pings(r.us, innerThem, innerThem6)
 			r.pings(r.them, innerUs, innerUs6)
 			for _, a := range [][2]string{{innerThem, innerUs}, {innerThem6, innerUs6}} {
@@ -82,12 +79,13 @@ func TestTooBig(t *testing.T) {
 	r.kernelVXLAN(them, us, "udpcsum")
 	r.run(r.them, "ip link set eth0 mtu 9000")
 	tn := r.pump(r.us, us, them, nil)
+	r.resolved(tn)
 	r.run(r.us, "ip link set tr0 mtu 4000")
-	out, err := r.try(r.us, "ping -n -c 1 -W 1 -M do -s 3000 "+innerThem)
+	out, err := r.try(r.us, "ping -n -c 1 -W 5 -M do -s 3000 "+innerThem)
 	if err == nil || !strings.Contains(out, "mtu = 1400") && !strings.Contains(out, "mtu=1400") {
 		t.Errorf("no fragmentation needed:\n%s", out)
 	}
-	out, err = r.try(r.us, "ping -6 -n -c 1 -W 1 -M do -s 3000 "+innerThem6)
+	out, err = r.try(r.us, "ping -6 -n -c 1 -W 5 -M do -s 3000 "+innerThem6)
 	if err == nil || !strings.Contains(out, "mtu = 1400") && !strings.Contains(out, "mtu=1400") {
 		t.Errorf("no packet too big:\n%s", out)
 	}
@@ -96,7 +94,7 @@ func TestTooBig(t *testing.T) {
 	}
 	// Without DF, and without the path MTU that the kernel just learned, it is cut.
 	r.run(r.us, "ip route flush cache")
-	r.run(r.us, "ping -n -q -c 2 -i 0.01 -W 2 -M dont -s 3000 "+innerThem)
+	r.run(r.us, "ping -n -q -c 2 -i 0.01 -W 5 -M dont -s 3000 "+innerThem)
 }
 
 // Refused datagrams are counted and disturb nobody.

@@ -118,6 +118,15 @@ func (r *rig) pump(ns netns.NS, local, remote string, change func(*vxlan.Config,
 	return tn
 }
 
+// resolved waits until the pump in "us" has found its peer.
+func (r *rig) resolved(tn *Tunnel) {
+	r.t.Helper()
+	r.eventually("the peer is resolved", func() (up bool) {
+		_ = r.us.Do(func() error { up = tn.Up(); return nil })
+		return up
+	})
+}
+
 // stats reads the counters in the pump's own namespace, where its device is.
 func (r *rig) stats(ns netns.NS, tn *Tunnel) (s tunnel.Stats) {
 	r.t.Helper()

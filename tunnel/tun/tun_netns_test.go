@@ -96,9 +96,9 @@ func TestReadWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := d.Queue(0)
-	buf := make([]byte, HeaderLen+MaxPacket)
-	if _, err := q.Read(buf); !errors.Is(err, unix.EAGAIN) {
+	q, v, header := d.Queue(0), new(Vector), new([HeaderLen]byte)
+	buf := make([]byte, MaxPacket)
+	if _, err := q.Read(v, header, buf); !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("reading nothing: %v", err)
 	}
 	// An echo request from 192.0.2.9, which the kernel answers.
@@ -106,19 +106,19 @@ func TestReadWrite(t *testing.T) {
 		0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0xf6, 0xd6, 192, 0, 2, 9, 192, 0, 2, 1,
 		8, 0, 0xf7, 0xff, 0, 0, 0, 0,
 	}
-	if err := q.Write(append(make([]byte, HeaderLen), ping...)); err != nil {
+	if err := q.Write(v, header, [][]byte{ping[:20], ping[20:]}); err != nil {
 		t.Fatal(err)
 	}
 	fds := []unix.PollFd{{Fd: int32(q.FD()), Events: unix.POLLIN}}
 	if n, err := unix.Poll(fds, 2000); n != 1 || err != nil {
 		t.Fatalf("no answer: %d, %v", n, err)
 	}
-	n, err := q.Read(buf)
-	if err != nil || n != HeaderLen+28 || buf[HeaderLen+20] != 0 {
+	n, err := q.Read(v, header, buf)
+	if err != nil || n != 28 || buf[20] != 0 {
 		t.Errorf("read % x, %v; want an echo reply", buf[:n], err)
 	}
 	command(t, ns, "ip link del tr0")
-	if _, err := q.Read(buf); !errors.Is(err, unix.EBADFD) {
+	if _, err := q.Read(v, header, buf); !errors.Is(err, unix.EBADFD) {
 		t.Errorf("reading from a deleted device: %v", err)
 	}
 	present := true

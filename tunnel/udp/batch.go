@@ -10,7 +10,7 @@ const (
 	// MaxRun and MaxRunBytes bound a Run: what the kernel takes with UDP_SEGMENT
 	// (64 segments before Linux 6.9, and one IP packet's length).
 	MaxRun      = 60
-	MaxRunBytes = 65000
+	MaxRunBytes = 65535 - 40 - 8
 	// MaxRuns is how many runs a Batch holds.
 	MaxRuns = 64
 )

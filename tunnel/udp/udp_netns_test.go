@@ -68,8 +68,17 @@ func lanes(t *testing.T, ns netns.NS, from, to netip.Addr, n int) *Lanes {
 	return l
 }
 
+// datagram is one of a message's.
+type datagram struct {
+	payload   []byte
+	source    netip.Addr
+	tos       uint8
+	truncated bool
+	joined    bool
+}
+
 // take receives until n datagrams have come.
-func take(t *testing.T, r *Receiver, n int) (list []Datagram) {
+func take(t *testing.T, r *Receiver, n int) (list []datagram) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for len(list) < n && time.Now().Before(deadline) {
@@ -85,9 +94,10 @@ func take(t *testing.T, r *Receiver, n int) (list []Datagram) {
 			t.Fatal(err)
 		}
 		for i := range got {
-			d := r.Datagram(i)
-			d.Buf = slices.Clone(d.Buf)
-			list = append(list, d)
+			m := r.Message(i)
+			for part := range slices.Chunk(m.Buf, max(m.Size, 1)) {
+				list = append(list, datagram{slices.Clone(part), m.Source, m.TOS, m.Truncated, m.Size < len(m.Buf)})
+			}
 		}
 	}
 	if len(list) != n {
@@ -133,16 +143,19 @@ func TestRun(t *testing.T) {
 			list := take(t, r, 12)
 			var got []byte
 			for _, d := range list[:11] {
-				if d.TOS != 0xb9 || d.Source != test.from || d.Truncated {
-					t.Errorf("TOS %#x, source %s, truncated %v", d.TOS, d.Source, d.Truncated)
+				if d.tos != 0xb9 || d.source != test.from || d.truncated {
+					t.Errorf("TOS %#x, source %s, truncated %v", d.tos, d.source, d.truncated)
 				}
-				got = append(got, d.Payload()...)
+				got = append(got, d.payload...)
 			}
-			if !slices.Equal(got, whole) || string(list[11].Payload()) != "alone" {
+			if !slices.Equal(got, whole) || string(list[11].payload) != "alone" {
 				t.Errorf("%d bytes arrived changed", len(got))
 			}
-			if len(list[0].Payload()) != 1000 || len(list[10].Payload()) != 300 {
-				t.Errorf("cut into %d … %d bytes", len(list[0].Payload()), len(list[10].Payload()))
+			if list[0].joined == test.plain {
+				t.Errorf("joined by the kernel: %v", list[0].joined)
+			}
+			if len(list[0].payload) != 1000 || len(list[10].payload) != 300 {
+				t.Errorf("cut into %d … %d bytes", len(list[0].payload), len(list[10].payload))
 			}
 		})
 	}
@@ -163,14 +176,17 @@ func TestTooLongForTheDevice(t *testing.T) {
 	take(t, r, 2)
 }
 
-func TestTruncated(t *testing.T) {
+// The longest datagram there is arrives whole.
+func TestLongest(t *testing.T) {
 	ns := loopback(t)
 	r := receiver(t, ns, peer)
 	l := lanes(t, ns, here, peer, 1)
-	flushAll(l, Run{Buf: pattern(MaxDatagram), Size: MaxDatagram}, Run{Buf: pattern(MaxDatagram + 1), Size: MaxDatagram + 1})
-	list := take(t, r, 2)
-	if list[0].Truncated || !list[1].Truncated {
-		t.Errorf("truncated: %v and %v; want the second only", list[0].Truncated, list[1].Truncated)
+	const longest = 65507
+	if sent, _ := flushAll(l, Run{Buf: pattern(longest), Size: longest}); sent != 1 {
+		t.Fatal("not sent")
+	}
+	if d := take(t, r, 1); d[0].truncated || !slices.Equal(d[0].payload, pattern(longest)) {
+		t.Errorf("%d bytes arrived, truncated %v", len(d[0].payload), d[0].truncated)
 	}
 }
 
@@ -235,8 +251,8 @@ func TestPeerAway(t *testing.T) {
 	if err := l.Send([]byte("control")); err != nil {
 		t.Error(err)
 	}
-	if d := take(t, r, 1); string(d[0].Payload()) != "control" {
-		t.Errorf("received %q", d[0].Payload())
+	if d := take(t, r, 1); string(d[0].payload) != "control" {
+		t.Errorf("received %q", d[0].payload)
 	}
 }
 
@@ -262,7 +278,7 @@ func TestOverflow(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range n {
-			r.Datagram(i)
+			r.Message(i)
 		}
 		lost += r.TakeLost()
 	}
