@@ -85,12 +85,17 @@ func (w *wire) deliver(s *gso.Super) {
 	w.joined += count
 }
 
-// flowOf groups what must keep its order.
+// flowOf groups what must keep its order: the 5-tuple, as far as a packet has one.
 func flowOf(p []byte) string {
-	if p[0]>>4 == 4 {
-		return fmt.Sprintf("%d %x", p[9], p[12:20])
+	in, _ := packet.Parse(p)
+	ports := []byte{}
+	if (in.Proto == packet.TCP || in.Proto == packet.UDP) && !in.Fragment && in.Transport+4 <= len(p) {
+		ports = p[in.Transport : in.Transport+4]
 	}
-	return string(p[8:40])
+	if in.Version == 4 {
+		return fmt.Sprintf("%d %x %x", in.Proto, p[12:20], ports)
+	}
+	return fmt.Sprintf("%d %x %x", in.Proto, p[8:40], ports)
 }
 
 // plain is a packet without what has no meaning: the identification of an IPv4
