@@ -1,0 +1,249 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/transitd/transitd/pkg/bench/load"
+)
+
+// Tests are what can be measured.
+func Tests() []string { return []string{"tcp", "pps", "latency", "cpu"} }
+
+// Names and units of the results.
+const (
+	TCP1     = "tcp-1"
+	TCP8     = "tcp-8"
+	LossFree = "pps-64-lossfree"
+	Flood    = "pps-64-flood"
+	P50      = "latency-p50"
+	P99      = "latency-p99"
+	P999     = "latency-p99.9"
+	LoadP50  = "latency-loaded-p50"
+	LoadP99  = "latency-loaded-p99"
+	CPUPerGB = "cpu-per-gb"
+
+	gbps  = "Gbit/s"
+	pps   = "packets/s"
+	micro = "µs"
+	cpuGB = "CPU s/GB"
+)
+
+// path is a subject that is up.
+type path struct {
+	name     string
+	bed      *Testbed
+	in       [2]netip.Addr
+	duration time.Duration
+	// lossFree is the rate that the round's search found; 0 before.
+	lossFree float64
+	curves   *Report // gets the curves of the last round
+}
+
+const (
+	iperfPort  = "5201"
+	loadPort   = 7777
+	smallBytes = 64
+	// fixedRate is what the cpu test sends: all subjects can do it.
+	fixedRate = "1G"
+	// latencyRate is used where no loss-free rate was measured, in packets per second.
+	latencyRate = 2000
+)
+
+// measure runs one test.
+func (p *path) measure(ctx context.Context, test string) ([]sample, error) {
+	switch test {
+	case "tcp":
+		return p.tcp(ctx)
+	case "pps":
+		return p.pps(ctx)
+	case "latency":
+		return p.latency(ctx)
+	case "cpu":
+		return p.cpu(ctx)
+	}
+	return nil, fmt.Errorf("there is no test %q (there are %s)", test, strings.Join(Tests(), ", "))
+}
+
+// iperf is what is read of iperf3's JSON.
+type iperf struct {
+	End struct {
+		SumReceived struct {
+			Bytes float64 `json:"bytes"`
+			Bps   float64 `json:"bits_per_second"`
+		} `json:"sum_received"`
+	} `json:"end"`
+	Error string `json:"error"`
+}
+
+// iperf3 runs a client at the first end. The congestion control is fixed: some
+// machines default to BBR, which would be measured instead.
+func (p *path) iperf3(ctx context.Context, d time.Duration, args ...string) (r iperf, err error) {
+	args = append([]string{"-c", p.in[1].String(), "-p", iperfPort, "-J", "-C", "cubic", "-t", strconv.FormatFloat(d.Seconds(), 'f', 1, 64)}, args...)
+	out, err := p.bed.Ends[0].Output(ctx, "iperf3", args...)
+	if jerr := json.Unmarshal([]byte(out), &r); jerr != nil && err == nil {
+		err = fmt.Errorf("read iperf3's answer: %w", jerr)
+	}
+	switch {
+	case r.Error != "":
+		return r, fmt.Errorf("iperf3: %s", r.Error)
+	case err != nil:
+		return r, err
+	case r.End.SumReceived.Bytes == 0:
+		return r, errors.New("iperf3: no byte arrived")
+	}
+	return r, nil
+}
+
+func (p *path) tcp(ctx context.Context) ([]sample, error) {
+	one, err := p.iperf3(ctx, p.duration, "-O", "0.3")
+	if err != nil {
+		return nil, err
+	}
+	eight, err := p.iperf3(ctx, p.duration, "-O", "0.3", "-P", "8")
+	if err != nil {
+		return nil, err
+	}
+	return []sample{{TCP1, gbps, one.End.SumReceived.Bps / 1e9}, {TCP8, gbps, eight.End.SumReceived.Bps / 1e9}}, nil
+}
+
+func (p *path) load() load.Load {
+	return load.Load{
+		From: load.Endpoint{NS: p.bed.Ends[0].NS, Addr: p.in[0]}, To: load.Endpoint{NS: p.bed.Ends[1].NS, Addr: p.in[1]},
+		Port: loadPort, Flows: 1, Sizes: load.Fixed(smallBytes), Duration: p.duration,
+	}
+}
+
+func (p *path) pps(ctx context.Context) ([]sample, error) {
+	s := load.Search{Load: p.load(), Resolution: 0.05, Trial: p.duration / 4, Retries: 1}
+	best, flood, trials, err := s.Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.lossFree = best
+	c := Curve{Subject: p.name, Profile: p.bed.Profile}
+	for _, t := range trials {
+		c.Points = append(c.Points, Point{t.PPS, t.Loss * 100})
+	}
+	p.curves.setLoss(c)
+	return []sample{{LossFree, pps, best}, {Flood, pps, flood}}, nil
+}
+
+func (p *path) latency(ctx context.Context) ([]sample, error) {
+	l := p.load()
+	l.PPS = p.lossFree / 10
+	if l.PPS == 0 {
+		l.PPS = latencyRate
+	}
+	idle, err := load.Latency(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	p.keepCurve("idle", idle.Hist)
+	loaded, err := p.beside(ctx, func() (load.LatencyResult, error) { return load.Latency(ctx, l) })
+	if err != nil {
+		return nil, err
+	}
+	p.keepCurve("beside 1 Gbit/s of TCP", loaded.Hist)
+	at := func(h *hdrhistogram.Histogram, q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
+	return []sample{
+		{P50, micro, at(idle.Hist, 50)}, {P99, micro, at(idle.Hist, 99)}, {P999, micro, at(idle.Hist, 99.9)},
+		{LoadP50, micro, at(loaded.Hist, 50)}, {LoadP99, micro, at(loaded.Hist, 99)},
+	}, nil
+}
+
+// beside runs f while a TCP flow uses the tunnel.
+func (p *path) beside(ctx context.Context, f func() (load.LatencyResult, error)) (load.LatencyResult, error) {
+	flow := make(chan error, 1)
+	go func() {
+		_, err := p.iperf3(ctx, p.duration+time.Second/2, "-b", fixedRate)
+		flow <- err
+	}()
+	r, err := f()
+	return r, errors.Join(err, <-flow)
+}
+
+func (p *path) keepCurve(name string, h *hdrhistogram.Histogram) {
+	c := LatencyCurve{Subject: p.name, Profile: p.bed.Profile, Load: name}
+	for _, q := range []float64{0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99} {
+		c.Points = append(c.Points, Point{q, float64(h.ValueAtQuantile(q)) / 1000})
+	}
+	p.curves.setLatency(c)
+}
+
+func (r *Report) setLoss(c Curve) {
+	for i := range r.Loss {
+		if r.Loss[i].Subject == c.Subject && r.Loss[i].Profile == c.Profile {
+			r.Loss[i] = c
+			return
+		}
+	}
+	r.Loss = append(r.Loss, c)
+}
+
+func (r *Report) setLatency(c LatencyCurve) {
+	for i := range r.Latency {
+		if x := r.Latency[i]; x.Subject == c.Subject && x.Profile == c.Profile && x.Load == c.Load {
+			r.Latency[i] = c
+			return
+		}
+	}
+	r.Latency = append(r.Latency, c)
+}
+
+// cpu is what the whole machine spends on a gigabyte at a rate that all can do.
+func (p *path) cpu(ctx context.Context) ([]sample, error) {
+	before, err := busy()
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.iperf3(ctx, p.duration, "-b", fixedRate)
+	if err != nil {
+		return nil, err
+	}
+	after, err := busy()
+	if err != nil {
+		return nil, err
+	}
+	if r.End.SumReceived.Bps < 0.93e9 {
+		return nil, fmt.Errorf("only %.2f Gbit/s of the 1 Gbit/s at which CPU time is compared", r.End.SumReceived.Bps/1e9)
+	}
+	return []sample{{CPUPerGB, cpuGB, (after - before).Seconds() / (r.End.SumReceived.Bytes / 1e9)}}, nil
+}
+
+// busy is the time that all processors have not been idle since the start of
+// the machine: user, nice, system, irq, softirq (proc_stat(5)).
+func busy() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read the processors' time: %w", err)
+	}
+	return parseBusy(string(b))
+}
+
+func parseBusy(stat string) (time.Duration, error) {
+	line, _, _ := strings.Cut(stat, "\n")
+	f := strings.Fields(line)
+	if len(f) < 8 || f[0] != "cpu" {
+		return 0, fmt.Errorf("read the processors' time: %q", line)
+	}
+	var ticks uint64
+	for _, i := range []int{1, 2, 3, 6, 7} {
+		n, err := strconv.ParseUint(f[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read the processors' time: %w", err)
+		}
+		ticks += n
+	}
+	const perSecond = 100 // USER_HZ, the same on all of Linux's architectures that Go has
+	return time.Duration(ticks) * time.Second / perSecond, nil
+}
