@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,8 @@ const (
 )
 
 func main() {
+	// The generator's threads hold their processors while they wait in the kernel (package load).
+	runtime.GOMAXPROCS(runtime.NumCPU() + 6)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

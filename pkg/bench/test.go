@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -202,42 +203,46 @@ func (r *Report) setLatency(c LatencyCurve) {
 
 // cpu is what the whole machine spends on a gigabyte at a rate that all can do.
 func (p *path) cpu(ctx context.Context) ([]sample, error) {
-	before, err := busy()
+	idle, err := idleTime()
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	r, err := p.iperf3(ctx, p.duration, "-b", fixedRate)
 	if err != nil {
 		return nil, err
 	}
-	after, err := busy()
+	after, err := idleTime()
 	if err != nil {
 		return nil, err
 	}
+	busy := time.Since(began)*time.Duration(runtime.NumCPU()) - (after - idle)
 	if r.End.SumReceived.Bps < 0.93e9 {
 		return nil, fmt.Errorf("only %.2f Gbit/s of the 1 Gbit/s at which CPU time is compared", r.End.SumReceived.Bps/1e9)
 	}
-	return []sample{{CPUPerGB, cpuGB, (after - before).Seconds() / (r.End.SumReceived.Bytes / 1e9)}}, nil
+	return []sample{{CPUPerGB, cpuGB, busy.Seconds() / (r.End.SumReceived.Bytes / 1e9)}}, nil
 }
 
-// busy is the time that all processors have not been idle since the start of
-// the machine: user, nice, system, irq, softirq (proc_stat(5)).
-func busy() (time.Duration, error) {
+// idleTime is how long all processors together have had nothing to do, or were
+// not given to this machine, since it started. It is exact, while the times by
+// kind of work are counted by the timer's tick (proc_stat(5)), which a sender
+// that is paced by timers hits or misses as a whole.
+func idleTime() (time.Duration, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, fmt.Errorf("read the processors' time: %w", err)
 	}
-	return parseBusy(string(b))
+	return parseIdle(string(b))
 }
 
-func parseBusy(stat string) (time.Duration, error) {
+func parseIdle(stat string) (time.Duration, error) {
 	line, _, _ := strings.Cut(stat, "\n")
 	f := strings.Fields(line)
-	if len(f) < 8 || f[0] != "cpu" {
+	if len(f) < 9 || f[0] != "cpu" {
 		return 0, fmt.Errorf("read the processors' time: %q", line)
 	}
 	var ticks uint64
-	for _, i := range []int{1, 2, 3, 6, 7} {
+	for _, i := range []int{4, 5, 8} { // idle, iowait, steal
 		n, err := strconv.ParseUint(f[i], 10, 64)
 		if err != nil {
 			return 0, fmt.Errorf("read the processors' time: %w", err)

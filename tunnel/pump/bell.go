@@ -32,7 +32,7 @@ func (b *bell) ring() {
 // switches for each 64 KB (docs/performance.md). While packets flow the gaps are
 // shorter than this, and the thread just sleeps in the kernel. It is short enough
 // for the garbage collector, which has to wait for it.
-const linger = 500 * 1000
+const linger = 5 * 1000 * 1000
 
 // wait blocks until one of fds, of which the first is the bell's, can be read, or
 // the timeout in milliseconds is over (-1: never). It may also return for nothing.
