@@ -170,6 +170,7 @@ func (b *planner) tunnel(i int) {
 		Name: t.Name, Encapsulation: string(t.Encapsulation), Pump: pc, VXLAN: vx,
 		Endpoint: pump.EndpointConfig{
 			Local: netip.AddrPortFrom(local, t.VXLAN.Port), Interface: b.p.Underlay.Interface, Mark: b.c.Routing.Mark,
+			PlainSends: b.c.Underlay.UDPSegmentation == "never",
 		},
 	})
 }

@@ -20,10 +20,13 @@ const maxQueues = 4
 // EndpointConfig describes an underlay address and port at which tunnels end.
 type EndpointConfig struct {
 	Local     netip.AddrPort
-	Interface string      // the underlay's card, to which the sockets are bound
-	Mark      uint32      // of all outer packets
-	Queues    int         // receivers, and TUN queues of each tunnel; 0: one per CPU, at most 4
-	Log       *zap.Logger // nil discards
+	Interface string // the underlay's card, to which the sockets are bound
+	Mark      uint32 // of all outer packets
+	// PlainSends gives every datagram to the kernel for itself, without
+	// UDP_SEGMENT. That is also done where the self-test finds it broken.
+	PlainSends bool
+	Queues     int         // receivers, and TUN queues of each tunnel; 0: one per CPU, at most 4
+	Log        *zap.Logger // nil discards
 }
 
 // Endpoint receives for the tunnels of one underlay address and port.
@@ -56,6 +59,10 @@ func Listen(cfg EndpointConfig) (*Endpoint, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
+	}
+	if err := udp.SelfTest(); err != nil && !cfg.PlainSends {
+		cfg.Log.Warn("sending datagrams one by one, which is slower", zap.Error(err))
+		cfg.PlainSends = true
 	}
 	e := &Endpoint{cfg: cfg, log: cfg.Log}
 	receivers, err := udp.Listen(e.socket(), cfg.Queues)

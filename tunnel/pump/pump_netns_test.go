@@ -2,6 +2,7 @@ package pump
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -57,7 +58,14 @@ func TestKernelPeer(t *testing.T) {
 }
 
 func TestOurOwnPeer(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprintf("plain sends %v", plain), func(t *testing.T) { testOurOwnPeer(t, plain) })
+	}
+}
+
+func testOurOwnPeer(t *testing.T, plain bool) {
 	r := newRig(t)
+	r.plain = plain
 	a := r.pump(r.us, us, them, nil)
 	b := r.pump(r.them, them, us, nil)
 	r.pings(r.us, innerThem, innerThem6)

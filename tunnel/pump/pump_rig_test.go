@@ -35,6 +35,7 @@ const (
 type rig struct {
 	t        testing.TB
 	us, them netns.NS
+	plain    bool // PlainSends
 }
 
 func newRig(t testing.TB) *rig {
@@ -97,7 +98,7 @@ func (r *rig) pump(ns netns.NS, local, remote string, change func(*vxlan.Config,
 	var e *Endpoint
 	var tn *Tunnel
 	err = ns.Do(func() (err error) {
-		e, err = Listen(EndpointConfig{Local: netip.AddrPortFrom(vx.Local, cfg.Remote.Port()), Interface: "eth0", Queues: 2})
+		e, err = Listen(EndpointConfig{Local: netip.AddrPortFrom(vx.Local, cfg.Remote.Port()), Interface: "eth0", Queues: 2, PlainSends: r.plain})
 		if err != nil {
 			return err
 		}

@@ -109,6 +109,9 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 	if t.lanes, err = udp.Connect(e.socket(), cfg.Remote, cfg.SourcePorts); err != nil {
 		return nil, err
 	}
+	if e.cfg.PlainSends {
+		t.lanes.SendPlainly()
+	}
 	if t.dev, err = tun.Open(tun.Config{Name: cfg.Name, Queues: e.cfg.Queues, MTU: cfg.MTU, Addrs: cfg.Addrs}); err != nil {
 		return nil, errors.Join(err, t.lanes.Close())
 	}

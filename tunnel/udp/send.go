@@ -80,6 +80,9 @@ func dropAll(fd int) error {
 	return nil
 }
 
+// SendPlainly switches UDP_SEGMENT off: every datagram is sent for itself.
+func (l *Lanes) SendPlainly() { l.plain.Store(true) }
+
 // Count is how many lanes there are.
 func (l *Lanes) Count() int { return len(l.fds) }
 

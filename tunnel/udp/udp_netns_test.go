@@ -286,3 +286,13 @@ func TestOverflow(t *testing.T) {
 		t.Errorf("%d lost", lost)
 	}
 }
+
+func TestSelfTest(t *testing.T) {
+	ns := loopback(t)
+	if err := ns.Do(SelfTest); err != nil {
+		t.Error(err)
+	}
+	if err := netnstest.New(t, "down").Do(SelfTest); err != nil {
+		t.Errorf("with the loopback down: %v", err)
+	}
+}
