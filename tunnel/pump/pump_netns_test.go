@@ -40,6 +40,10 @@ func TestKernelPeer(t *testing.T) {
 			r.pings(r.us, innerThem, innerThem6)
 			r.pings(r.them, innerUs, innerUs6)
 			for _, a := range [][2]string{{innerThem, innerUs}, {innerThem6, innerUs6}} {
+				r.fragments(r.us, a[0])
+				r.fragments(r.them, a[1])
+				r.datagrams(r.us, r.them, a[0])
+				r.datagrams(r.them, r.us, a[1])
 				r.transfer(r.us, r.them, a[0], 32<<20)
 				r.transfer(r.them, r.us, a[1], 32<<20)
 			}

@@ -3,6 +3,7 @@ package pump
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/transitd/transitd/pkg/netns"
 	"github.com/transitd/transitd/pkg/netns/netnstest"
@@ -223,4 +227,79 @@ func (r *rig) transfer(from, to netns.NS, addr string, size int64) {
 	if want, have := fmt.Sprintf("%d bytes, %x, <nil>", size, h.Sum(nil)), <-got; want != have {
 		r.t.Errorf("TCP to %s: sent %s, received %s", addr, want, have)
 	}
+}
+
+// fragments sends pings that the sender has to cut, and the receiver's answers.
+func (r *rig) fragments(from netns.NS, to string) {
+	r.t.Helper()
+	r.run(from, "ping -n -q -c 3 -i 0.01 -W 2 -s 4000 "+to)
+}
+
+// datagrams sends UDP of all kinds of lengths, some in bursts that the sender's
+// kernel keeps as one (UDP_SEGMENT), and compares what arrives, in its order.
+func (r *rig) datagrams(from, to netns.NS, addr string) {
+	r.t.Helper()
+	var in, out *net.UDPConn
+	if err := to.Do(func() (err error) {
+		in, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(addr)})
+		return err
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	defer in.Close()
+	if err := from.Do(func() (err error) {
+		out, err = net.DialUDP("udp", nil, in.LocalAddr().(*net.UDPAddr))
+		return err
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	defer out.Close()
+	rng := rand.New(rand.NewPCG(1, 1))
+	for round := range 60 {
+		want := r.burst(out, rng, round)
+		buf := make([]byte, 2000)
+		for i, w := range want {
+			if err := in.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+				r.t.Fatal(err)
+			}
+			n, err := in.Read(buf)
+			if err != nil || string(buf[:n]) != w {
+				r.t.Fatalf("UDP to %s, round %d, datagram %d of %d: %d bytes of %d, %v", addr, round, i, len(want), n, len(w), err)
+			}
+		}
+	}
+}
+
+// burst sends some datagrams and returns them.
+func (r *rig) burst(out *net.UDPConn, rng *rand.Rand, round int) (want []string) {
+	r.t.Helper()
+	payload := make([]byte, 40*1300)
+	for i := range payload {
+		payload[i] = byte(rng.Uint32())
+	}
+	size := 1 + rng.IntN(1300)
+	if round%3 > 0 { // one by one, of any length
+		for range 20 {
+			n := rng.IntN(1300)
+			want = append(want, string(payload[:n]))
+			if _, err := out.Write(payload[:n]); err != nil {
+				r.t.Fatal(err)
+			}
+			payload = payload[n:]
+		}
+		return want
+	}
+	whole := payload[:size*(2+rng.IntN(38))-rng.IntN(size)]
+	oob := make([]byte, unix.CmsgSpace(2))
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+	h.Level, h.Type = unix.SOL_UDP, unix.UDP_SEGMENT
+	h.SetLen(unix.CmsgLen(2))
+	binary.NativeEndian.PutUint16(oob[unix.CmsgLen(0):], uint16(size))
+	if _, _, err := out.WriteMsgUDP(whole, oob, nil); err != nil {
+		r.t.Fatal(err)
+	}
+	for at := 0; at < len(whole); at += size {
+		want = append(want, string(whole[at:min(at+size, len(whole))]))
+	}
+	return want
 }
