@@ -9,10 +9,12 @@ LDFLAGS := -s -w -X $(PKG).linkedVersion=$(VERSION) -X $(PKG).linkedCommit=$(COM
 FUZZTIME ?= 30s
 # Options of the demo: make demo DEMO="--edge bird -o json"
 DEMO ?=
+# Options of the benchmark: make bench BENCH="--rounds 9 --profile wire"
+BENCH ?=
 
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build test check lint fuzz bench demo generate clean
+.PHONY: help build test check lint fuzz bench microbench demo generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +42,16 @@ lint: ## golangci-lint with .golangci.yml (the first run builds it: one to two m
 fuzz: ## every fuzz target for FUZZTIME, two at a time
 	.ci/fuzz $(FUZZTIME)
 
-bench: ## Go benchmarks of the packages (what the whole does: transitlab demo)
+bench: ## transitd beside kernel VXLAN, wireguard-go and strongSwan: bench.html, bench.json (root, under 15 minutes)
+	@.ci/need-root 'make bench' 'it builds networks in namespaces'
+	@.ci/install-peers iproute2 iputils-ping ethtool iperf3
+	@.ci/install-peers strongswan-charon strongswan-swanctl libcharon-extra-plugins libstrongswan-standard-plugins || \
+		echo 'make bench: goes on without strongSwan' >&2
+	@$(MAKE) --no-print-directory build
+	bin/transitbench run --report bench.html -o json $(BENCH) > bench.json
+	@echo 'Open bench.html in a browser; bench.json is for bin/transitbench compare.'
+
+microbench: ## Go benchmarks of the packages: nanoseconds and allocations for a packet
 	go test -run '^$$' -bench . -benchmem ./...
 
 demo: ## Azure in network namespaces: the loop, then transitd without it (root, a few minutes)

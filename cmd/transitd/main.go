@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -122,6 +123,8 @@ func runCommand() *cobra.Command {
 		defer stop()
 		context.AfterFunc(ctx, stop)
 
+		// The packet loops keep their Ps while they wait in the kernel (tunnel/pump); BGP and the API need some too.
+		runtime.GOMAXPROCS(2 * runtime.NumCPU())
 		d, err := daemon.New(cfg, daemon.Options{File: *file, Log: log, Level: &level, Hangup: hangup, DropPrivileges: true})
 		if err != nil {
 			return err

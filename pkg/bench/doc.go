@@ -12,11 +12,12 @@
 //
 //	subject.go, subject_*.go  what is measured; a new one is one file and a line in subjects
 //	testbed.go                namespaces, wire, profiles
-//	test.go, test_*.go        tcp (iperf3), pps and latency (package load), cpu
+//	test.go                   tcp (iperf3), pps and latency (package load), cpu
 //	run.go                    rounds, progress
 //	result.go, stats.go       the JSON, medians, ratios
-//	report*.go                the HTML report
-//	remote.go                 serve and client, between two machines
+//	report.go, svg.go         the HTML report, and its charts
+//	remote.go, client.go      serve and client, between two machines
+//	compare.go                what changed between two runs
 //
 // # Goroutines
 //

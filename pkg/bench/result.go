@@ -1,5 +1,7 @@
 package bench
 
+import "fmt"
+
 // Report is what a run found: the JSON, and what the HTML is made from.
 type Report struct {
 	Version  int            `json:"schema_version"`
@@ -65,10 +67,32 @@ type Point struct {
 // LeftOut is a subject without a number.
 type LeftOut struct {
 	Subject string  `json:"subject"`
-	Profile Profile `json:"profile,omitempty"`
-	Reason  string  `json:"reason"`
-	// Failed is true if it should have worked, false if its software is missing.
+	Profile Profile `json:"profile,omitempty"` // empty: in all
+	Test    string  `json:"test,omitempty"`    // empty: all
+	Reason  string  `json:"reason"`            // of the first time
+	Rounds  int     `json:"rounds,omitempty"`  // in how many, of a test
+	// Failed is true if it should have worked, false if its software is missing
+	// or it is too slow for the test.
 	Failed bool `json:"failed"`
+}
+
+// String is a sentence for a person.
+func (l LeftOut) String() string {
+	s := "skipped "
+	switch {
+	case l.Failed:
+		s = "FAILED "
+	case l.Test != "":
+		s = "no number for "
+	}
+	s += l.Subject
+	if l.Profile != "" {
+		s += ", " + string(l.Profile)
+	}
+	if l.Test != "" {
+		s += fmt.Sprintf(", %s (%d of the rounds)", l.Test, l.Rounds)
+	}
+	return s + ": " + l.Reason
 }
 
 // Failed reports whether anything that should have worked did not.

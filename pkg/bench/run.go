@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"os/exec"
 	"slices"
 	"time"
 )
@@ -37,7 +39,12 @@ func (o Options) testsOf(p Profile) (list []string) {
 // Estimate is about how long it will take.
 func (o Options) Estimate() time.Duration {
 	d := o.Duration
-	cost := map[string]time.Duration{"tcp": 2*d + 2*time.Second, "pps": 14 * (d/4 + 200*time.Millisecond), "latency": 2*d + 1200*time.Millisecond, "cpu": d + 500*time.Millisecond}
+	whole := max((d + time.Second - 1).Truncate(time.Second), time.Second) // as iperf3 has it
+	search := 14 * (d/4 + 200*time.Millisecond)
+	cost := map[string]time.Duration{
+		"tcp": 2*whole + time.Second, "cpu": whole + 500*time.Millisecond, "latency": d + whole + 2*time.Second,
+		"pps": search, "pps-imix": search, "pps-1400": search,
+	}
 	var total time.Duration
 	for _, p := range o.Profiles {
 		total += 6 * time.Second
@@ -50,13 +57,16 @@ func (o Options) Estimate() time.Duration {
 
 // Run measures. It returns a report also with an error, of what was measured until then.
 func Run(ctx context.Context, o Options) (*Report, error) {
+	if err := tools(); err != nil {
+		return nil, err
+	}
 	r := &runner{o: o, series: newSeries(), report: &Report{
-		Version: 1, Machine: ThisMachine(), Settings: Settings{Rounds: o.Rounds, DurationS: o.Duration.Seconds(), TunnelMTU: TunnelMTU},
+		Version: schemaVersion, Machine: ThisMachine(), Settings: Settings{Rounds: o.Rounds, DurationS: o.Duration.Seconds(), TunnelMTU: TunnelMTU},
 	}}
 	for _, s := range o.Subjects {
 		if err := s.Prepare(ctx); err != nil {
 			_, missing := errors.AsType[*MissingError](err)
-			r.leaveOut(s.Name(), "", err, !missing)
+			r.leaveOut(LeftOut{Subject: s.Name(), Failed: !missing}, err)
 			continue
 		}
 		r.subjects = append(r.subjects, s)
@@ -82,8 +92,19 @@ type runner struct {
 	done, total int
 }
 
-func (r *runner) leaveOut(subject string, p Profile, err error, failed bool) {
-	r.report.LeftOut = append(r.report.LeftOut, LeftOut{Subject: subject, Profile: p, Reason: err.Error(), Failed: failed})
+func (r *runner) leaveOut(l LeftOut, err error) {
+	for i := range r.report.LeftOut {
+		if x := &r.report.LeftOut[i]; l.Test != "" && x.Subject == l.Subject && x.Profile == l.Profile && x.Test == l.Test {
+			x.Rounds++
+			x.Failed = x.Failed || l.Failed
+			return
+		}
+	}
+	l.Reason = err.Error()
+	if l.Test != "" {
+		l.Rounds = 1
+	}
+	r.report.LeftOut = append(r.report.LeftOut, l)
 }
 
 // profile measures all subjects on one wire.
@@ -111,7 +132,8 @@ func (r *runner) profile(ctx context.Context, p Profile) (err error) {
 					return ctx.Err()
 				}
 				if err != nil {
-					r.leaveOut(x.name, p, fmt.Errorf("%s, round %d: %w", test, round+1, err), true)
+					_, slow := errors.AsType[*tooSlowError](err)
+					r.leaveOut(LeftOut{Subject: x.name, Profile: p, Test: test, Failed: !slow}, err)
 				}
 				for _, s := range samples {
 					r.series.add(x.name, p, round, s)
@@ -148,13 +170,13 @@ func (r *runner) bringUp(ctx context.Context, bed *Testbed) (paths []*path, down
 			err = reachable(ctx, bed, in)
 		}
 		if err == nil {
-			err = servers.start(bed, &bed.Ends[1], nil, "iperf3", "-s", "-p", iperfPort, "-B", in[1].String())
+			err = judge(ctx, &servers, bed, in[1])
 		}
 		if ctx.Err() != nil {
 			return nil, down, ctx.Err()
 		}
 		if err != nil {
-			r.leaveOut(s.Name(), bed.Profile, err, true)
+			r.leaveOut(LeftOut{Subject: s.Name(), Profile: bed.Profile, Failed: true}, err)
 			continue
 		}
 		paths = append(paths, &path{name: s.Name(), bed: bed, in: in, duration: r.o.Duration, curves: r.report})
@@ -163,4 +185,29 @@ func (r *runner) bringUp(ctx context.Context, bed *Testbed) (paths []*path, down
 		return nil, down, errors.New("no subject could be brought up")
 	}
 	return paths, down, nil
+}
+
+// judge starts an iperf3 server at the far end of a subject.
+func judge(ctx context.Context, servers *processes, bed *Testbed, addr netip.Addr) error {
+	far := &bed.Ends[1]
+	if err := servers.start(bed, far, nil, "iperf3", "-s", "-p", iperfPort, "-B", addr.String()); err != nil {
+		return err
+	}
+	return eventually(ctx, func() error {
+		out, err := far.Output(ctx, "ss", "-Hltn", "src", addr.String()+":"+iperfPort)
+		if err == nil && out == "" {
+			err = fmt.Errorf("iperf3 does not listen on %s", addr)
+		}
+		return err
+	})
+}
+
+// tools looks for the programs that every run needs.
+func tools() error {
+	for name, pkg := range map[string]string{"ip": "iproute2", "ss": "iproute2", "ethtool": "ethtool", "ping": "iputils-ping", "iperf3": "iperf3"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return &MissingError{What: name, Install: "apt-get install " + pkg}
+		}
+	}
+	return nil
 }

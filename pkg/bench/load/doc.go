@@ -5,6 +5,7 @@
 //	Run      sends at a rate, or as fast as it can, and counts what arrives
 //	Search   finds the highest rate without loss (RFC 2544, section 26.1)
 //	Latency  measures round trips at a steady rate
+//	Send, Sink are the two halves of Run, for two machines
 //
 // A payload starts with a magic number, the flow, a sequence number and the time
 // at which it should have been sent, 24 bytes; so the smallest IPv4 packet
