@@ -50,6 +50,13 @@ Exit codes: 0 all was measured, or skipped for want of its software; 1 something
 				return errors.New("it makes network namespaces, which needs root: sudo transitbench run")
 			}
 			p := newProgress(cmd.ErrOrStderr())
+			others, err := bench.Others()
+			if err != nil {
+				return err
+			}
+			for _, pid := range others {
+				p.say("process %d measures here as well: do not trust the numbers of either", pid)
+			}
 			p.say("about %s", o.Estimate().Round(10*time.Second))
 			o.Progress = p.step
 			r, err := bench.Run(cmd.Context(), o)

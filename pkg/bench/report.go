@@ -6,7 +6,6 @@ import (
 	"html/template"
 	"io"
 	"slices"
-	"strings"
 )
 
 //go:embed report.html.tmpl
@@ -48,13 +47,21 @@ type row struct {
 	Raw, Kernel, WireGuard string
 }
 
+// Number writes a value as exactly as it is known.
+func (row) Number(v float64) string {
+	if v >= 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
+
 func (r *Report) view() view {
 	v := view{Report: r, Headline: r.headline(), Facts: r.facts()}
 	v.add("Throughput of one TCP flow", "Longer is better. Each wire has its own scale.", r.barCharts(TCP1)...)
 	v.add("Throughput of eight TCP flows", "The same with eight flows at once; the sum of them.", r.barCharts(TCP8)...)
 	v.add("Small packets", "Packets of 64 bytes in a second, longer is better. Left: the highest rate that was sent and of which not one was lost (RFC 2544). Right: what arrives if the sender goes as fast as it can; it takes the processors from the tunnel then.",
 		append(r.barCharts(LossFree), r.barCharts(Flood)...)...)
-	v.add("Loss against rate", "Each point is a rate that was tried in the last round, the rightmost one as fast as the sender could. The longer a line stays at the bottom, the better.", r.lossCharts()...)
+	v.add("Loss against rate", "Each point is a rate that was tried in the last round, the rightmost one as fast as the sender could. The longer a line stays at the bottom, the better. One that ends there: the sender, which shares the processors with the tunnel, could send no more.", r.lossCharts()...)
 	v.add("Latency", "Round trips of 64-byte packets, at a tenth of the subject's own loss-free rate. Lower is better; each step to the right is the slowest of ten times as many packets. Both scales are logarithmic.", r.latencyCharts()...)
 	v.add("Processor time", "Seconds of all processors together to move a gigabyte at 1 Gbit/s: kernel, tunnel, and both ends of the traffic. Shorter is better.", r.barCharts(CPUPerGB)...)
 	for _, x := range r.Results {
@@ -153,6 +160,8 @@ func profileTitle(p Profile) string {
 		return "“wire”, a cloud NIC"
 	case Bare:
 		return "“bare”, no offload"
+	case Network:
+		return "Between two machines"
 	}
 	return string(p)
 }
@@ -176,7 +185,7 @@ func loadTitle(load string) string {
 	if load == "idle" {
 		return "Nothing else in the tunnel"
 	}
-	return strings.ToUpper(load[:1]) + load[1:]
+	return "Latency " + load
 }
 
 func (r *Report) latencyCharts() (charts []template.HTML) {

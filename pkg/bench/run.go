@@ -40,9 +40,9 @@ func (o Options) testsOf(p Profile) (list []string) {
 func (o Options) Estimate() time.Duration {
 	d := o.Duration
 	whole := max((d + time.Second - 1).Truncate(time.Second), time.Second) // as iperf3 has it
-	search := 14 * (d/4 + 200*time.Millisecond)
+	search := 12 * (d/searchTrials + 180*time.Millisecond)                 // some of them twice
 	cost := map[string]time.Duration{
-		"tcp": 2*whole + time.Second, "cpu": whole + 500*time.Millisecond, "latency": d + whole + 2*time.Second,
+		"tcp": 2*whole + 600*time.Millisecond, "cpu": whole + 300*time.Millisecond, "latency": d + whole + 600*time.Millisecond,
 		"pps": search, "pps-imix": search, "pps-1400": search,
 	}
 	var total time.Duration
@@ -121,6 +121,7 @@ func (r *runner) profile(ctx context.Context, p Profile) (err error) {
 	}
 	for round := range r.o.Rounds {
 		for i := range paths {
+			// Another one begins each round: nobody has a favourite place.
 			x := paths[(i+round)%len(paths)]
 			for _, test := range r.o.testsOf(p) {
 				if err := ctx.Err(); err != nil {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 )
@@ -41,9 +42,28 @@ func (s *series) add(subject string, p Profile, round int, x sample) {
 	s.value[k][round] = x.value
 }
 
+// sorted are all keys by profile, then test, then subject, each as it came first.
+func (s *series) sorted() []key {
+	var profiles []Profile
+	var tests []string
+	for _, k := range s.order {
+		if !slices.Contains(profiles, k.profile) {
+			profiles = append(profiles, k.profile)
+		}
+		if !slices.Contains(tests, k.test) {
+			tests = append(tests, k.test)
+		}
+	}
+	keys := slices.Clone(s.order)
+	slices.SortStableFunc(keys, func(a, b key) int {
+		return cmp.Or(slices.Index(profiles, a.profile)-slices.Index(profiles, b.profile), slices.Index(tests, a.test)-slices.Index(tests, b.test))
+	})
+	return keys
+}
+
 // results are the medians.
 func (s *series) results() (list []Result) {
-	for _, k := range s.order {
+	for _, k := range s.sorted() {
 		values := ordered(s.value[k])
 		list = append(list, Result{
 			Subject: k.subject, Profile: k.profile, Test: k.test, Unit: s.units[k],
@@ -55,7 +75,7 @@ func (s *series) results() (list []Result) {
 
 // ratios compare round by round what was measured close in time.
 func (s *series) ratios() (list []Ratio) {
-	for _, k := range s.order {
+	for _, k := range s.sorted() {
 		for _, versus := range yardsticks() {
 			if versus == k.subject {
 				continue

@@ -60,6 +60,8 @@ const (
 	// fixedRate is what the cpu test sends: all subjects can do it.
 	fixedRate = "1G"
 	fixedBps  = 1e9
+	// searchTrials is how many rates a search tries in the time of another measurement.
+	searchTrials = 5
 	// latencyRate is used where no loss-free rate was measured, in packets per second.
 	latencyRate = 2000
 )
@@ -151,7 +153,7 @@ func (p *path) pps(ctx context.Context) ([]sample, error) {
 
 // search looks for the highest rate without loss; what arrives of a flood comes with it.
 func (p *path) search(ctx context.Context, name string, sizes []load.Size) ([]load.Trial, []sample, error) {
-	s := load.Search{Load: p.load(), Resolution: 0.05, Trial: p.duration / 4, Retries: 1}
+	s := load.Search{Load: p.load(), Resolution: 0.05, Trial: p.duration / searchTrials, Retries: 1}
 	s.Load.Sizes = sizes
 	best, flood, trials, err := s.Run(ctx)
 	if err != nil {
@@ -179,6 +181,7 @@ func (p *path) latency(ctx context.Context) ([]sample, error) {
 		return nil, err
 	}
 	p.keepCurve("idle", idle.Hist)
+	l.Duration = p.duration * 3 / 4 // so that the flow outlasts it
 	loaded, err := p.beside(ctx, func() (load.LatencyResult, error) { return load.Latency(ctx, l) })
 	if err != nil {
 		return nil, err
@@ -186,8 +189,11 @@ func (p *path) latency(ctx context.Context) ([]sample, error) {
 	p.keepCurve("beside 1 Gbit/s of TCP", loaded.Hist)
 	at := func(h *hdrhistogram.Histogram, q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
 	return []sample{
-		{P50, micro, at(idle.Hist, 50)}, {P99, micro, at(idle.Hist, 99)}, {P999, micro, at(idle.Hist, 99.9)},
-		{LoadP50, micro, at(loaded.Hist, 50)}, {LoadP99, micro, at(loaded.Hist, 99)},
+		{P50, micro, at(idle.Hist, 50)},
+		{P99, micro, at(idle.Hist, 99)},
+		{P999, micro, at(idle.Hist, 99.9)},
+		{LoadP50, micro, at(loaded.Hist, 50)},
+		{LoadP99, micro, at(loaded.Hist, 99)},
 	}, nil
 }
 
@@ -195,7 +201,7 @@ func (p *path) latency(ctx context.Context) ([]sample, error) {
 func (p *path) beside(ctx context.Context, f func() (load.LatencyResult, error)) (load.LatencyResult, error) {
 	flow := make(chan error, 1)
 	go func() {
-		_, err := p.iperf3(ctx, p.duration+time.Second/2, "-b", fixedRate)
+		_, err := p.iperf3(ctx, p.duration, "-b", fixedRate)
 		flow <- err
 	}()
 	r, err := f()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -141,14 +142,12 @@ func kill(ns netns.NS) {
 
 // sweep removes namespaces of benchmarks that were killed.
 func sweep() error {
-	names, err := netns.List(bedPrefix)
+	beds, err := owners()
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		pid, _, _ := strings.Cut(strings.TrimPrefix(name, bedPrefix), "-")
-		n, err := strconv.Atoi(pid)
-		if err != nil || !errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+	for name, pid := range beds {
+		if !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			continue
 		}
 		ns := netns.NS{Name: name}
@@ -158,6 +157,35 @@ func sweep() error {
 		}
 	}
 	return nil
+}
+
+// owners are the processes of all testbeds' namespaces, by name.
+func owners() (map[string]int, error) {
+	names, err := netns.List(bedPrefix)
+	if err != nil {
+		return nil, err
+	}
+	beds := map[string]int{}
+	for _, name := range names {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(name, bedPrefix), "-")
+		if n, err := strconv.Atoi(pid); err == nil {
+			beds[name] = n
+		}
+	}
+	return beds, nil
+}
+
+// Others are the processes that measure on this machine at the moment. Two that
+// do so at once measure each other.
+func Others() (pids []int, err error) {
+	beds, err := owners()
+	for _, pid := range beds {
+		if pid != os.Getpid() && !slices.Contains(pids, pid) && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids, err
 }
 
 // Run executes a program in the end's namespace.

@@ -196,7 +196,7 @@ func sleep(d time.Duration) {
 	}
 	ts := unix.NsecToTimespec(int64(d))
 	// As in receive: not through the Go scheduler. Woken early it comes back.
-	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 
 // sharpTimer lets this thread's timers be late by a microsecond only, instead of 50.

@@ -86,7 +86,7 @@ func (v *vector) receive(fd, ms int) (int, error) {
 	v.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	pause := unix.NsecToTimespec(int64(ms) * 1e6)
 	// Not through the Go scheduler, which would add its own wake-up to what is measured.
-	unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&v.poll)), 1, uintptr(unsafe.Pointer(&pause)), 0, 0, 0)
+	_, _, _ = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&v.poll)), 1, uintptr(unsafe.Pointer(&pause)), 0, 0, 0)
 	n, e = v.call(unix.SYS_RECVMMSG, fd, 0, batchSize)
 	if e == unix.EAGAIN {
 		return 0, nil
