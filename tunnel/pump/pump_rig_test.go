@@ -246,14 +246,14 @@ func (r *rig) datagrams(from, to netns.NS, addr string) {
 	}); err != nil {
 		r.t.Fatal(err)
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	if err := from.Do(func() (err error) {
 		out, err = net.DialUDP("udp", nil, in.LocalAddr().(*net.UDPAddr))
 		return err
 	}); err != nil {
 		r.t.Fatal(err)
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	rng := rand.New(rand.NewPCG(1, 1))
 	for round := range 60 {
 		want := r.burst(out, rng, round)
