@@ -133,11 +133,18 @@ func (n NS) Handle() (*netlink.Handle, error) {
 }
 
 // onThread runs f on a locked thread which is thrown away afterwards:
-// returning from a goroutine that is still locked ends its thread.
+// returning from a goroutine that is still locked ends its thread. All but the
+// first thread of the process, which would stay in the namespace for good, and
+// with it, for who looks into /proc, the whole process; so it is passed over.
 func onThread(f func() error) error {
 	errC := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			errC <- onThread(f) // this thread is held meanwhile, so it is another one
+			runtime.UnlockOSThread()
+			return
+		}
 		errC <- f()
 	}()
 	return <-errC
