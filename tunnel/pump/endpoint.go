@@ -103,7 +103,7 @@ func (e *Endpoint) publish() *table {
 	return t
 }
 
-// Add makes a tunnel's device and starts its loops.
+// Add makes a tunnel's device and returns when the loops serve it.
 func (e *Endpoint) Add(cfg TunnelConfig) (*Tunnel, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -115,7 +115,7 @@ func (e *Endpoint) Add(cfg TunnelConfig) (*Tunnel, error) {
 		return nil, err
 	}
 	e.tunnels = append(e.tunnels, t)
-	e.publish()
+	e.publish().adopted.Wait()
 	t.start()
 	return t, nil
 }

@@ -84,7 +84,8 @@ func (l *loop) judge(fd int, err error) (more bool) {
 	case err == nil:
 		l.failing[fd] = false
 		return true
-	case errors.Is(err, unix.EAGAIN):
+	case errors.Is(err, unix.EAGAIN): // well again, and empty
+		l.failing[fd] = false
 	case errors.Is(err, unix.EBADFD): // somebody deleted the device: the owner closes the tunnel
 		l.fds[fd].Fd = -1
 	case !l.failing[fd]: // the device or the card was set down, for example

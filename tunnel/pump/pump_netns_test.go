@@ -162,7 +162,8 @@ func TestClose(t *testing.T) {
 	r := newRig(t)
 	r.kernelVXLAN(them, us, "udpcsum")
 	tn := r.pump(r.us, us, them, nil)
-	r.run(r.us, "ping -n -q -c 1 -W 2 "+innerThem)
+	r.resolved(tn)
+	r.run(r.us, "ping -n -q -c 3 -i 0.1 -W 2 "+innerThem)
 	if _, err := tn.e.Add(TunnelConfig{Name: "tr0", Remote: tn.cfg.Remote, MTU: mtu, Codec: tn.cfg.Codec}); err == nil {
 		t.Error("a second device of the same name was made")
 	}

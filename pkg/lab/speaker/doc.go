@@ -14,7 +14,7 @@
 //	message.go open.go update.go attribute.go …   the codec: bytes in, bytes out
 //	path.go aspath.go                             what a route is
 //	rib.go outbox.go                              Adj-RIB-In, best path, Adj-RIB-Out
-//	conn.go peer.go collision.go                  one connection, one neighbour
+//	conn.go peer.go fsm.go                        one connection, one neighbour
 //	speaker.go                                    all of it behind New and Run
 //	routeserver.go msee.go naive.go edge.go       ready-made roles: they only make a Config
 //

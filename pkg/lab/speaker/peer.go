@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -166,7 +167,7 @@ func (p *peer) dialed(r dialResult) {
 		if p.in == nil {
 			p.stats.failed(fmt.Errorf("connect: %w", r.err))
 		}
-		p.retryIn(p.s.cfg.ConnectRetry)
+		p.retryWithJitter(p.s.cfg.ConnectRetry)
 	case p.idle || p.established() != nil:
 		_ = r.nc.Close()
 	default:
@@ -254,7 +255,7 @@ func (p *peer) fail(c *conn, err error) {
 	}
 	p.stats.failed(err)
 	p.log.Info("session ended", zap.Stringer("state", was), zap.Error(err))
-	p.retryIn(p.s.cfg.ConnectRetry)
+	p.retryWithJitter(p.s.cfg.ConnectRetry)
 	if final != nil && final.Code == codeCease && final.Subcode == ceaseMaxPrefixes {
 		p.stats.limitExceeded.Add(1)
 		p.idle = true
@@ -273,6 +274,13 @@ func (p *peer) stopAll(subcode uint8, why error) {
 
 // retryIn connects after d; it replaces an earlier plan.
 func (p *peer) retryIn(d time.Duration) { p.retry.Reset(d) }
+
+// retryWithJitter connects after three quarters to the whole of d (RFC 4271,
+// section 10): two speakers that ended each other's connections at the same
+// moment would otherwise meet again, for ever.
+func (p *peer) retryWithJitter(d time.Duration) {
+	p.retryIn(d*3/4 + rand.N(d/4+1)) //nolint:gosec // nothing secret
+}
 
 // do carries out a command.
 func (p *peer) do(cmd command) {

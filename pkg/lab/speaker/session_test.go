@@ -233,10 +233,14 @@ func TestCollision(t *testing.T) {
 				sa, _ := n.start(t, a)
 				sb, _ := n.start(t, b)
 				waitEstablished(t, sa, sb)
+				start := time.Now()
 				time.Sleep(10 * time.Minute)
 				synctest.Wait()
 				for _, s := range []*Speaker{sa, sb} {
-					if st := s.Status().Peers[0]; st.State != Established || st.Sessions != 1 {
+					// One end may establish a connection while the other ends it for
+					// its rival, which RFC 4271 does not exclude; the next attempt,
+					// at different times, settles it.
+					if st := s.Status().Peers[0]; st.State != Established || st.Since.Sub(start) > 2*DefaultConnectRetry {
 						t.Errorf("AS %d: %+v, want one lasting session", s.cfg.ASN, st)
 					}
 				}
@@ -308,8 +312,8 @@ func TestConnectIsTriedEverySecond(t *testing.T) {
 		cfg.Peers[0].Passive = false
 		s, _ := n.start(t, cfg)
 		time.Sleep(5500 * time.Millisecond)
-		if got := n.dialed(); got != 6 { // at 0, 1, … 5 s
-			t.Errorf("%d attempts in 5.5 s, want 6", got)
+		if got := n.dialed(); got < 6 || got > 8 { // at 0, and after 0.75 to 1 s each
+			t.Errorf("%d attempts in 5.5 s, want 6 to 8", got)
 		}
 		if st := peerStatus(t, s, "them"); st.State != Active || st.LastError == "" {
 			t.Errorf("status %+v, want active with an error", st)
