@@ -32,6 +32,8 @@ type Config struct {
 	ASN      uint32     // this node's
 	RouterID netip.Addr // BGP identifier, IPv4
 	Site     string     // name of the site that the node's own Route Servers belong to
+	// Priority of this node among the NVAs of its site: 0, the best, to policy.MaxPriority.
+	Priority uint8
 	// LocalAddr is the NIC's address: the default for the sessions with Route
 	// Servers, which accept no other (azure.md 1.1), and their next hop.
 	LocalAddr netip.Addr
@@ -45,14 +47,17 @@ type Config struct {
 	// Protected is never believed and never announced, nor are parts of it:
 	// tunnel endpoints, Route Server and gateway subnets, overlays.
 	Protected []netip.Prefix
+	// Supernets may stand for what is inside them towards a Route Server.
+	Supernets []netip.Prefix
 	// AllowHostRoutes lists where prefixes of /30 to /32 may be announced.
 	AllowHostRoutes []netip.Prefix
 }
 
-// Neighbor is a Route Server with its two instances, or the NVA at the far end of a tunnel.
+// Neighbor is a Route Server with its two instances, or the NVA at the far end
+// of a tunnel: of another site, or of our own (a sibling).
 type Neighbor struct {
 	Name  string       // of the route server or tunnel in the configuration
-	Role  policy.Role  // RouteServer or Tunnel
+	Role  policy.Role  // RouteServer, Tunnel or Sibling
 	Addrs []netip.Addr // one session each: two for a Route Server, one for a tunnel
 	ASN   uint32
 	// LocalAddr is our end of the sessions and the IPv4 next hop we announce.
@@ -69,6 +74,18 @@ type Neighbor struct {
 	// HoldTime is offered in the OPEN: whole seconds, at least 3. Zero: 180 s
 	// for a Route Server, 30 s for a tunnel.
 	HoldTime time.Duration
+	// NextHop is announced to a Route Server in place of LocalAddr: an internal
+	// load balancer's address, behind which the NVAs of a side are. Invalid: LocalAddr.
+	NextHop netip.Addr
+	// Cap is how many routes a Route Server takes; 0: 4,000.
+	Cap int
+	// Password is the key of TCP MD5 signatures (RFC 2385); empty: none.
+	Password string
+	// TTLSecurity accepts packets only from the other end of the link, by their
+	// TTL of 255 (GTSM, RFC 5082); the peer has to send that.
+	TTLSecurity bool
+	// MaxPrefixes ends a session with a peer that tells more; 0: no limit.
+	MaxPrefixes int
 }
 
 // Origination is a prefix that this node announces of itself.
@@ -132,8 +149,8 @@ func (c Config) withDefaults() (Config, error) {
 
 // fill checks a neighbor and sets its defaults.
 func (n *Neighbor) fill(c Config) error {
-	if n.Role != policy.RouteServer && n.Role != policy.Tunnel {
-		return fmt.Errorf("bgp: neighbor %q has role %s, not route-server or tunnel", n.Name, n.Role)
+	if n.Role != policy.RouteServer && n.Role != policy.Tunnel && n.Role != policy.Sibling {
+		return fmt.Errorf("bgp: neighbor %q has role %s, not route-server, tunnel or sibling", n.Name, n.Role)
 	}
 	if !n.LocalAddr.IsValid() {
 		n.LocalAddr = c.LocalAddr
@@ -143,6 +160,9 @@ func (n *Neighbor) fill(c Config) error {
 		if n.Role == policy.RouteServer {
 			n.HoldTime = routeServerHold
 		}
+	}
+	if n.MaxPrefixes < 0 {
+		return fmt.Errorf("bgp: neighbor %q: a limit of %d prefixes", n.Name, n.MaxPrefixes)
 	}
 	switch {
 	case n.Name == "":
@@ -155,8 +175,10 @@ func (n *Neighbor) fill(c Config) error {
 		return fmt.Errorf("bgp: neighbor %q: our own address %q there is not an IPv4 address", n.Name, n.LocalAddr)
 	case n.ASN == 0:
 		return fmt.Errorf("bgp: neighbor %q has no AS number", n.Name)
-	case n.ASN == c.ASN:
-		return fmt.Errorf("bgp: neighbor %q has our own AS number %d; only external BGP is spoken", n.Name, n.ASN)
+	case (n.ASN == c.ASN) != (n.Role == policy.Sibling):
+		return fmt.Errorf("bgp: neighbor %q has AS %d and we have %d: a sibling has our own, and nobody else has", n.Name, n.ASN, c.ASN)
+	case n.NextHop.IsValid() && !n.NextHop.Is4():
+		return fmt.Errorf("bgp: neighbor %q: next hop %s is not an IPv4 address", n.Name, n.NextHop)
 	case n.HoldTime < 3*time.Second || n.HoldTime > maxHold || n.HoldTime%time.Second != 0:
 		return fmt.Errorf("bgp: neighbor %q: hold time %s is not in whole seconds from 3s to %s", n.Name, n.HoldTime, maxHold)
 	}
@@ -166,7 +188,7 @@ func (n *Neighbor) fill(c Config) error {
 // sameSessions reports whether a neighbor can be kept as it is on the wire.
 // What only the policy reads (the default route mode) is no reason to reset.
 func (n Neighbor) sameSessions(o Neighbor) bool {
-	n.DefaultRoute = o.DefaultRoute
+	n.DefaultRoute, n.NextHop, n.Cap = o.DefaultRoute, o.NextHop, o.Cap
 	return reflect.DeepEqual(n, o)
 }
 
@@ -177,8 +199,12 @@ func (c Config) sameSpeaker(o Config) bool {
 
 // target is the neighbor as the policy sees it.
 func (n Neighbor) target() policy.Target {
-	return policy.Target{
+	t := policy.Target{
 		Neighbor: n.Name, Role: n.Role, ASN: n.ASN, DefaultRoute: n.DefaultRoute,
 		NextHop: n.LocalAddr, NextHop6: n.LocalAddr6,
 	}
+	if n.NextHop.IsValid() {
+		t.NextHop = n.NextHop
+	}
+	return t
 }

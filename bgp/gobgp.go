@@ -27,6 +27,8 @@ const (
 	// was killed and restarted answers the first keepalive with RST, and until
 	// then it cannot come back (see session.go).
 	tunnelKeepalive = time.Second
+	// onLink is the TTL of a packet that no router has forwarded (RFC 5082).
+	onLink = 255
 	// tosNetworkControl is DSCP CS6, what routers mark BGP with (RFC 4594, section 3.1).
 	tosNetworkControl = 0xc0
 	// allowOwnASN lets paths with our ASN through to policy.Import, which
@@ -165,10 +167,19 @@ func (e *gobgpEngine) addPeer(addr netip.Addr) error {
 	switch e.n.Role {
 	case policy.RouteServer:
 		p.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: multihopTTL}
-	case policy.Tunnel:
+	case policy.Tunnel, policy.Sibling:
 		keepalive = min(keepalive, uint64(tunnelKeepalive/time.Second))
 		if e.n.LocalAddr6.IsValid() {
 			p.AfiSafis = append(p.AfiSafis, afiSafi(api.Family_AFI_IP6))
+		}
+		p.Conf.AuthPassword = e.n.Password
+		if e.n.TTLSecurity {
+			p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: onLink}
+		}
+		for _, family := range p.AfiSafis {
+			if e.n.MaxPrefixes > 0 {
+				family.PrefixLimits = &api.PrefixLimit{Family: family.Config.Family, MaxPrefixes: uint32(e.n.MaxPrefixes)}
+			}
 		}
 	case policy.Local: // no neighbour
 	}

@@ -25,9 +25,13 @@ type rib struct {
 	vnet     map[netip.Prefix]struct{}
 	vnetSeen bool // a Route Server has told all it has at least once
 
+	// ghosts were withdrawn from a Route Server and are refused until then, where
+	// a shorter prefix would send their packets back into the fabric.
+	ghosts map[netip.Prefix]time.Time
+
 	dirty   map[netip.Prefix]struct{} // to be selected and exported again
-	silent  bool                      // draining: nothing is announced any more
-	changed bool                      // the selection differs from what OnRoutes got
+	stance  Stance
+	changed bool // the selection differs from what OnRoutes got
 }
 
 // neighbor is one configured neighbor and its engine.
@@ -39,6 +43,7 @@ type neighbor struct {
 
 	exports   map[netip.Prefix]policy.Verdict // of every selected route
 	announced map[netip.Prefix]policy.Route   // what the engine holds
+	budget    budget                          // of a Route Server
 }
 
 // session is one BGP session.
@@ -50,6 +55,9 @@ type session struct {
 	eor        bool
 	lastUpdate time.Time
 	received   map[netip.Prefix]received
+
+	// Of a sibling: what it last said of itself, and whether it ever did.
+	standing policy.Standing
 
 	failures  int       // attempts that ended early, in a row
 	recycleAt time.Time // when to start afresh; zero: not planned
@@ -66,11 +74,13 @@ type received struct {
 // selection is an entry of the Loc-RIB.
 type selection struct {
 	route policy.Route // as imported
+	also  []string     // further tunnels that are as good
 	why   string
 }
 
 func newRIB(c Config) *rib {
 	r := &rib{
+		ghosts:   map[netip.Prefix]time.Time{},
 		selected: map[netip.Prefix]selection{}, vnet: map[netip.Prefix]struct{}{}, dirty: map[netip.Prefix]struct{}{},
 	}
 	r.configure(c)
@@ -97,6 +107,7 @@ func (r *rib) refreshEnv() {
 	r.env = policy.Env{
 		ASN: c.ASN, Site: c.Site, VNet: slices.Clone(c.VNet),
 		Protected: slices.Clone(c.Protected), AllowHostRoutes: c.AllowHostRoutes, Originate: c.Originate,
+		Priority: c.Priority, Prepend: r.env.Prepend,
 	}
 	for p := range r.vnet {
 		r.env.VNet = append(r.env.VNet, p)
@@ -218,11 +229,12 @@ type work struct {
 	to       *neighbor
 	withdraw []netip.Prefix
 	announce []policy.Route
+	replaced []netip.Prefix // to be withdrawn last: something announced stands for them
 }
 
 // recompute selects and exports the dirty prefixes, and returns the difference
 // between what every neighbor should be told and what its engine holds.
-func (r *rib) recompute() []work {
+func (r *rib) recompute(now time.Time) []work {
 	dirty := make([]netip.Prefix, 0, len(r.dirty))
 	for p := range r.dirty {
 		dirty = append(dirty, p)
@@ -238,7 +250,14 @@ func (r *rib) recompute() []work {
 		for _, p := range dirty {
 			r.export(&w, p)
 		}
-		if len(w.withdraw)+len(w.announce) > 0 {
+		if nb.conf.Role == policy.RouteServer {
+			r.fit(&w, now)
+			for _, p := range w.withdraw {
+				r.ghosts[p] = now.Add(ghostTime)
+				r.changed = r.changed || r.fallsToCard(p)
+			}
+		}
+		if len(w.withdraw)+len(w.announce)+len(w.replaced) > 0 {
 			all = append(all, w)
 		}
 	}
@@ -264,9 +283,23 @@ func (r *rib) selectPrefix(p netip.Prefix) {
 		r.changed = r.changed || had
 		return
 	}
-	r.selected[p] = selection{route: candidates[best], why: why}
+	also := policy.Sharing(candidates, best)
+	r.selected[p] = selection{route: candidates[best], also: also, why: why}
 	was, is := old.route.From, candidates[best].From
-	r.changed = r.changed || !had || was.Role != is.Role || was.Neighbor != is.Neighbor
+	r.changed = r.changed || !had || was.Role != is.Role || was.Neighbor != is.Neighbor || !slices.Equal(old.also, also)
+}
+
+// redoExports has every route told anew, or not, after something changed that
+// is in all of them.
+func (r *rib) redoExports() {
+	for p := range r.selected {
+		r.dirty[p] = struct{}{}
+	}
+	for _, nb := range r.neighbors {
+		for p := range nb.announced {
+			r.dirty[p] = struct{}{}
+		}
+	}
 }
 
 // export decides one prefix for one neighbor.
@@ -281,7 +314,7 @@ func (r *rib) export(w *work, p netip.Prefix) {
 	}
 	v := nb.exports[p]
 	switch {
-	case ok && v.Accept && !r.silent:
+	case ok && v.Accept && r.stance != Refuse:
 		if !holds || !sameOnWire(held, v.Route) {
 			w.announce = append(w.announce, v.Route)
 		}
@@ -301,10 +334,42 @@ func sameOnWire(a, b policy.Route) bool {
 func (r *rib) bests() []Best {
 	list := make([]Best, 0, len(r.selected))
 	for p, sel := range r.selected {
-		list = append(list, Best{Prefix: p, Role: sel.route.From.Role, Neighbor: sel.route.From.Neighbor})
+		list = append(list, Best{Prefix: p, Role: sel.route.From.Role, Neighbor: sel.route.From.Neighbor, Also: sel.also})
+	}
+	for p := range r.ghosts {
+		if r.fallsToCard(p) {
+			list = append(list, Best{Prefix: p})
+		}
 	}
 	slices.SortFunc(list, func(a, b Best) int { return comparePrefix(a.Prefix, b.Prefix) })
 	return list
+}
+
+// fallsToCard reports whether a prefix that nobody tells any more would go out
+// of the card, by a shorter one.
+func (r *rib) fallsToCard(p netip.Prefix) bool {
+	if _, ok := r.selected[p]; ok {
+		return false
+	}
+	for bits := p.Bits() - 1; bits >= 0; bits-- {
+		if sel, ok := r.selected[netip.PrefixFrom(p.Addr(), bits).Masked()]; ok {
+			return sel.route.From.Role == policy.RouteServer || sel.route.From.Role == policy.Local
+		}
+	}
+	return false
+}
+
+// forgetGhosts ends those whose time is over.
+func (r *rib) forgetGhosts(now time.Time) {
+	for p, until := range r.ghosts {
+		if now.Before(until) {
+			continue
+		}
+		delete(r.ghosts, p)
+		if r.fallsToCard(p) {
+			r.dirty[p], r.changed = struct{}{}, true
+		}
+	}
 }
 
 func (n *neighbor) session(peer netip.Addr) *session {

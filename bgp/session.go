@@ -37,6 +37,10 @@ const (
 	quiet = 2 * time.Second
 	// convergeMax is when Converged stops waiting for sessions that do not come up.
 	convergeMax = 60 * time.Second
+	// ghostTime is how long packets may still come for what was withdrawn from a
+	// Route Server: Azure takes up to 39 s to program its network cards
+	// (azure.md 1.4).
+	ghostTime = 60 * time.Second
 	// startRetry is between attempts to start an engine.
 	startRetry = time.Second
 )
@@ -266,6 +270,9 @@ func (s *Speaker) onTick(now time.Time) {
 	if s.settled(now, policy.RouteServer) {
 		s.rib.settleVNet()
 	}
+	s.standLocked(now)
+	s.rib.forgetGhosts(now)
+	s.rib.resume(now)
 }
 
 func (s *Speaker) dueForRecycling(nb *neighbor, now time.Time) (peers []netip.Addr) {

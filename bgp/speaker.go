@@ -36,6 +36,8 @@ type Options struct {
 	// part that the kernel needs has changed. It runs in the owner's goroutine:
 	// while it runs no route is learned. The slice is the callee's to keep.
 	OnRoutes func([]Best)
+	// Stance is what the node begins with.
+	Stance Stance
 
 	engines engines // tests
 }
@@ -44,10 +46,11 @@ type Options struct {
 // site or remote, see policy.Select.
 type Best struct {
 	Prefix netip.Prefix
-	// Role says where traffic goes: RouteServer and Local out of the NIC
-	// towards the gateway, Tunnel into the tunnel called Neighbor.
+	// Role says where traffic goes: 0 nowhere, RouteServer and Local out of the NIC
+	// towards the gateway, Tunnel and Sibling into the tunnel called Neighbor.
 	Role     policy.Role
-	Neighbor string // name; empty for Local
+	Neighbor string   // name; empty for Local
+	Also     []string // further tunnels that are as good, sorted
 }
 
 // Speaker is the BGP side of a node. Make it with New, start it with Run. All
@@ -86,6 +89,7 @@ func New(c Config, o Options) (*Speaker, error) {
 		events: make(chan event, backlog), ops: make(chan func()), stopped: make(chan struct{}),
 		rib: newRIB(c),
 	}
+	s.rib.stance = o.Stance
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
@@ -236,18 +240,70 @@ func (s *Speaker) apply(c Config) Changes {
 	return changes
 }
 
+// Stance is what a node wants of the traffic.
+type Stance uint8
+
+const (
+	// Carry is normal life.
+	Carry Stance = iota
+	// Avoid announces everything as the worst way there is.
+	Avoid
+	// Refuse withdraws everything; the sessions stay.
+	Refuse
+)
+
+// Take changes the stance. What was learned stays in the kernel, so packets
+// that still arrive are forwarded.
+func (s *Speaker) Take(ctx context.Context, st Stance) error {
+	return s.do(ctx, func() {
+		s.mu.Lock()
+		s.rib.stance = st
+		s.rib.redoExports()
+		s.mu.Unlock()
+		s.flush()
+	})
+}
+
+// PathDown says that nothing gets through to a neighbor any more (BFD, RFC
+// 5882): all that it told is forgotten at once, and its session is started
+// afresh. An unknown name does nothing.
+func (s *Speaker) PathDown(ctx context.Context, name, reason string) error {
+	return s.do(ctx, func() { s.pathDown(name, reason) })
+}
+
+func (s *Speaker) pathDown(name, reason string) {
+	s.mu.Lock()
+	var peers []netip.Addr
+	i := slices.IndexFunc(s.rib.neighbors, func(nb *neighbor) bool { return nb.conf.Name == name })
+	if i >= 0 && s.rib.neighbors[i].engine != nil {
+		now := time.Now()
+		for _, sess := range s.rib.neighbors[i].sessions {
+			if sess.state == Established {
+				s.onState(s.rib.neighbors[i], sess, stateChange{state: Idle, reason: reason}, now)
+				sess.recycled, sess.recycleAt = now, time.Time{}
+				peers = append(peers, sess.peer)
+			}
+		}
+	}
+	s.mu.Unlock()
+	s.flush() // before anything is said to the peer, which does not hear it
+	for _, peer := range peers {
+		nb := s.neighbors()[i]
+		if err := nb.engine.recycle(peer); err != nil {
+			s.log.Error("restarting a neighbor whose session could not be reset", zap.String("neighbor", name), zap.Error(err))
+			s.restart(nb)
+		}
+	}
+}
+
 // Drain withdraws every route that was announced, then ends every session with
 // a Cease. Run goes on, without sessions, until its context is done; OnRoutes
 // is not called any more, so forwarding goes on too.
 func (s *Speaker) Drain(ctx context.Context) error {
 	withdraw := func() {
 		s.mu.Lock()
-		s.rib.silent = true
-		for _, nb := range s.rib.neighbors {
-			for p := range nb.announced {
-				s.rib.dirty[p] = struct{}{}
-			}
-		}
+		s.rib.stance = Refuse
+		s.rib.redoExports()
 		s.mu.Unlock()
 		s.flush()
 	}
@@ -277,7 +333,8 @@ func (s *Speaker) flush() []work {
 		return nil
 	}
 	s.mu.Lock()
-	all := s.rib.recompute()
+	s.standLocked(time.Now())
+	all := s.rib.recompute(time.Now())
 	var bests []Best
 	changed := s.rib.changed
 	if changed {
@@ -286,28 +343,36 @@ func (s *Speaker) flush() []work {
 	}
 	s.mu.Unlock()
 	for _, w := range all {
-		s.withdraw(w)
+		s.withdraw(w, w.withdraw)
 	}
 	if changed {
 		s.onRoutes(bests)
 	}
 	for _, w := range all {
 		s.announce(w)
+		s.withdraw(w, w.replaced)
 	}
 	return all
 }
 
-func (s *Speaker) withdraw(w work) {
-	if w.to.engine == nil || len(w.withdraw) == 0 {
+// standLocked follows the siblings.
+func (s *Speaker) standLocked(now time.Time) {
+	if prepend, changed := s.rib.refreshStanding(now); changed {
+		s.log.Info("this node's place among the NVAs of its site has changed", zap.Int("prepend", prepend), zap.Strings("siblings_alive", s.rib.siblingNames()))
+	}
+}
+
+func (s *Speaker) withdraw(w work, prefixes []netip.Prefix) {
+	if w.to.engine == nil || len(prefixes) == 0 {
 		return
 	}
-	if err := w.to.engine.withdraw(w.withdraw); err != nil {
+	if err := w.to.engine.withdraw(prefixes); err != nil {
 		s.failed(w, err)
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range w.withdraw {
+	for _, p := range prefixes {
 		delete(w.to.announced, p)
 	}
 }

@@ -392,7 +392,7 @@ func TestConfigRefused(t *testing.T) {
 		{"an address twice", func(c *Config) { c.Neighbors[1].Addrs = []netip.Addr{ars0} }, "is also one of"},
 		{"no address", func(c *Config) { c.Neighbors[1].Addrs = nil }, "no address"},
 		{"no role", func(c *Config) { c.Neighbors[1].Role = policy.Local }, "role"},
-		{"our own ASN", func(c *Config) { c.Neighbors[1].ASN = ourASN }, "our own AS number"},
+		{"our own ASN", func(c *Config) { c.Neighbors[1].ASN = ourASN }, "a sibling has our own"},
 		{"a hold time of 1 s", func(c *Config) { c.Neighbors[1].HoldTime = time.Second }, "hold time"},
 		{"half a second", func(c *Config) { c.Neighbors[1].HoldTime = 3500 * time.Millisecond }, "hold time"},
 		{"no address of ours", func(c *Config) { c.LocalAddr = netip.Addr{} }, "our own address"},

@@ -152,6 +152,11 @@ func (s *Speaker) Announced(who string, refused bool) ([]AnnouncedRow, error) {
 			rows = append(rows, row)
 		}
 	}
+	for p := range nb.announced { // an aggregate is no selected route
+		if _, ok := nb.exports[p]; !ok {
+			rows = append(rows, s.rib.announcedRow(nb, p))
+		}
+	}
 	slices.SortFunc(rows, func(a, b AnnouncedRow) int { return comparePrefix(a.Prefix, b.Prefix) })
 	return rows, nil
 }
@@ -165,15 +170,25 @@ func (r *rib) announcedRow(nb *neighbor, p netip.Prefix) AnnouncedRow {
 		Source: r.selected[p].route.From, Rule: v.Rule, Reason: v.Reason,
 	}
 	held, holds := nb.announced[p]
+	aggregate, aggregated := nb.budget.plan.Aggregated[p]
 	switch {
 	case holds:
 		row.Accept = true
+		if policy.IsAggregate(held) {
+			row.Rule, row.Reason = ruleAggregate, "stands for the routes inside it: "+nb.budget.plan.Reason
+		}
 		row.Route = held
-		row.Route.ASPath = append([]uint32{r.conf.ASN}, held.ASPath...)
+		if nb.conf.Role != policy.Sibling { // RFC 4271, section 5.1.2: not within the AS
+			row.Route.ASPath = append([]uint32{r.conf.ASN}, held.ASPath...)
+		}
 	case !ok:
 		row.Rule, row.Reason = policy.RuleNoRoute, fmt.Sprintf("no route for %s is used, so there is nothing to announce", p)
-	case v.Accept && r.silent:
+	case v.Accept && r.stance == Refuse:
 		row.Rule, row.Reason = ruleDraining, "the node is draining: everything is withdrawn"
+	case v.Accept && aggregated:
+		row.Rule, row.Reason = ruleAggregated, fmt.Sprintf("%s stands for it: %s", aggregate, nb.budget.plan.Reason)
+	case v.Accept && nb.budget.plan.Held:
+		row.Rule, row.Reason = ruleBudget, nb.budget.plan.Reason
 	case v.Accept:
 		row.Rule, row.Reason = rulePending, "about to be announced"
 	}
@@ -182,8 +197,11 @@ func (r *rib) announcedRow(nb *neighbor, p netip.Prefix) AnnouncedRow {
 
 // Rules of the speaker itself, beside those of the policy.
 const (
-	ruleDraining = "draining"
-	rulePending  = "pending"
+	ruleDraining   = "draining"
+	rulePending    = "pending"
+	ruleAggregate  = "aggregate"
+	ruleAggregated = "aggregated"
+	ruleBudget     = "over-budget"
 )
 
 // Explain tells the story of exactly this prefix.
@@ -222,7 +240,7 @@ func (r *rib) explain(p netip.Prefix) Story {
 	sel, ok := r.selected[p]
 	switch {
 	case ok:
-		story.Best = &Best{Prefix: p, Role: sel.route.From.Role, Neighbor: sel.route.From.Neighbor}
+		story.Best = &Best{Prefix: p, Role: sel.route.From.Role, Neighbor: sel.route.From.Neighbor, Also: sel.also}
 		story.Route, story.Why = sel.route, sel.why
 	case story.Found:
 		story.Why = "every route for it was refused"

@@ -15,6 +15,9 @@
 // The longest match wins over remote and site together: a route of this side
 // that a shorter one of the other side would hide stands in both tables.
 //
+// What a sibling sent, another NVA of our own site whose tunnels are down, goes by
+// table relay instead, which is remote without the ways to siblings.
+//
 // Rule 7011 is split horizon in the forwarding plane: whatever BGP says, a
 // packet crosses the tunnel once. Nothing learned goes into the main table, so
 // the box's own traffic is not drawn into a tunnel by a default route.

@@ -89,7 +89,7 @@ func (k *Keeper) adoptLocked() error {
 		return err
 	}
 	for _, r := range have.Routes {
-		if r.Table == k.cfg.Tables.Site || r.Table == k.cfg.Tables.Remote {
+		if r.Table != k.cfg.Tables.Underlay {
 			k.adopted = append(k.adopted, r)
 		}
 	}
@@ -135,6 +135,7 @@ func (k *Keeper) countLocked(s State) {
 	k.site, k.remote = 0, 0
 	for _, r := range s.Routes {
 		switch {
+		case r.Unreachable: // keeps something out
 		case r.Table == k.cfg.Tables.Site:
 			k.site++
 		case r.Table == k.cfg.Tables.Remote && !r.Gateway.IsValid(): // with a gateway it is a copy of a site route

@@ -111,10 +111,10 @@ func ipv6Node() Node {
 
 var learnt = []Learned{
 	{Prefix: prefix("198.51.100.0/24")},
-	{Prefix: prefix("203.0.113.0/24"), Tunnel: "tr0"},
-	{Prefix: prefix("0.0.0.0/0"), Tunnel: "tr0"},
+	{Prefix: prefix("203.0.113.0/24"), Tunnels: []string{"tr0"}},
+	{Prefix: prefix("0.0.0.0/0"), Tunnels: []string{"tr0"}},
 	{Prefix: prefix("2001:db8:5::/48")},
-	{Prefix: prefix("2001:db8:6::/48"), Tunnel: "tr0"},
+	{Prefix: prefix("2001:db8:6::/48"), Tunnels: []string{"tr0"}},
 }
 
 // what reads back what the kernel holds, by another program.
@@ -293,6 +293,58 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// Equal tunnels share the traffic; what is read back is what was written, and
+// a tunnel that goes leaves the other.
+func TestMultipath(t *testing.T) {
+	n := newNode(t)
+	n.run("ip link add tr1 type veth peer name far2")
+	for _, dev := range []string{"tr1", "far2"} {
+		n.run("ip link set " + dev + " up")
+	}
+	node := testNode()
+	node.Tunnels = append(node.Tunnels, "tr1")
+	node.Address6, node.Gateway6, node.Subnet6 = addr("2001:db8::4"), addr("fe80::1"), prefix("2001:db8::/64")
+	want, refused := Plan(node, []Learned{
+		{Prefix: prefix("203.0.112.0/24"), Tunnels: []string{"tr0", "tr1"}}, {Prefix: prefix("2001:db8:6::/48"), Tunnels: []string{"tr0", "tr1"}},
+	})
+	if len(refused) > 0 {
+		t.Fatal(refused)
+	}
+	if err := n.k.Set(want, true); err != nil {
+		t.Fatal(err)
+	}
+	if out := n.run("ip route show table 7003"); !strings.Contains(out, "dev tr0 weight 1") || !strings.Contains(out, "dev tr1 weight 1") {
+		t.Errorf("want two next hops:\n%s", out)
+	}
+	have, err := n.k.k.state()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := Diff(have, want); c.Len() > 0 {
+		t.Errorf("the kernel holds something else: %+v", c)
+	}
+	walls, _ := Plan(node, []Learned{{Prefix: prefix("198.51.101.0/24"), Nowhere: true}, {Prefix: prefix("2001:db8:9::/48"), Nowhere: true}})
+	if err := n.k.Set(walls, true); err != nil {
+		t.Fatal(err)
+	}
+	if have, err = n.k.k.state(); err != nil {
+		t.Fatal(err)
+	}
+	if c := Diff(have, walls); c.Len() > 0 {
+		t.Errorf("the kernel holds something else: %+v", c)
+	}
+	if out := n.run("ip route show table 7003"); !strings.Contains(out, "unreachable 198.51.101.0/24") {
+		t.Errorf("want it refused:\n%s", out)
+	}
+	one, _ := Plan(node, []Learned{{Prefix: prefix("203.0.112.0/24"), Tunnels: []string{"tr1"}}, {Prefix: prefix("2001:db8:6::/48"), Tunnels: []string{"tr1"}}})
+	if err := n.k.Set(one, true); err != nil {
+		t.Fatal(err)
+	}
+	if out := n.run("ip route show table 7003") + n.run("ip -6 route show table 7003"); strings.Contains(out, "tr0") || strings.Count(out, "dev tr1") != 2 {
+		t.Errorf("want tr1 alone:\n%s", out)
+	}
+}
+
 // A device that is missing does not keep the other routes out.
 func TestMissingDevice(t *testing.T) {
 	n := newNode(t)
@@ -311,7 +363,7 @@ func TestManyRoutes(t *testing.T) {
 	n := newNode(t)
 	var many []Learned
 	for i := range 20000 {
-		many = append(many, Learned{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64 + byte(i>>13), byte(i >> 5), byte(i << 3)}), 29), Tunnel: []string{"", "tr0"}[i%2]})
+		many = append(many, Learned{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64 + byte(i>>13), byte(i >> 5), byte(i << 3)}), 29), Tunnels: [][]string{nil, {"tr0"}}[i%2]})
 	}
 	n.set(true, many...)
 	if site, remote := n.k.Counts(); site != 10000 || remote != 10000 {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -90,6 +92,17 @@ func (k *kernel) deviceNames() (map[int]string, error) {
 
 func routeFrom(r *netlink.Route, names map[int]string, v6 bool) Route {
 	out := Route{Table: uint32(r.Table), Device: names[r.LinkIndex], Gateway: addrFrom(r.Gw), Source: addrFrom(r.Src)}
+	if r.Type == unix.RTN_UNREACHABLE {
+		out = Route{Table: out.Table, Unreachable: true} // IPv6 names the loopback
+	}
+	if len(r.MultiPath) > 0 {
+		devices := make([]string, len(r.MultiPath))
+		for i, hop := range r.MultiPath {
+			devices[i] = names[hop.LinkIndex]
+		}
+		slices.Sort(devices)
+		out.Device, out.More = devices[0], strings.Join(devices[1:], ",")
+	}
 	if r.Dst == nil {
 		out.Prefix = prefixOf(nil, 0, v6)
 	} else {

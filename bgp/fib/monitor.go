@@ -123,7 +123,7 @@ func (m *monitor) ours(b []byte) bool {
 		}
 		if typ == unix.RTA_TABLE && length >= 8 {
 			t := binary.NativeEndian.Uint32(a[4:])
-			return t == m.tables.Underlay || t == m.tables.Site || t == m.tables.Remote
+			return t == m.tables.Underlay || t == m.tables.Site || t == m.tables.Remote || t == m.tables.Relay
 		}
 		a = a[min(len(a), (length+3)&^3):]
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Node is where the node stands.
@@ -19,7 +20,8 @@ type Node struct {
 	// Pins are reached by the gateway, whatever is learned: Route Servers,
 	// tunnel peers, Azure's service addresses.
 	Pins     []netip.Prefix
-	Tunnels  []string       // device names
+	Tunnels  []string       // device names, of all tunnels
+	Siblings []string       // of these, those that lead to NVAs of our own site
 	Overlays []netip.Prefix // subnets inside the tunnels
 
 	Tables       Tables
@@ -31,7 +33,12 @@ type Node struct {
 // Learned is a route that BGP chose.
 type Learned struct {
 	Prefix netip.Prefix
-	Tunnel string // the device that leads there; empty: this side, by the card's gateway
+	// Nowhere refuses packets from the card: what was announced to the Route
+	// Server until now, and would lead back into the fabric.
+	Nowhere bool
+	// Tunnels are the devices that lead there, flows are spread over them; none:
+	// this side, by the card's gateway.
+	Tunnels []string
 }
 
 // Refused is a route that does not get into the kernel.
@@ -61,38 +68,57 @@ func Plan(n Node, routes []Learned) (want State, refused []Refused) {
 		case !seen[r.key()]:
 			seen[r.key()] = true
 			p.want.Routes = append(p.want.Routes, r)
+			if r.Table == n.Tables.Remote && !r.Unreachable && !slices.Contains(n.Siblings, r.Device) && len(n.Siblings) > 0 {
+				r.Table = n.Tables.Relay
+				p.want.Routes = append(p.want.Routes, r)
+			}
 		}
 	}
-	p.holes()
+	p.separate()
 	return p.want, p.refused
 }
 
-// holes copies what is on this side into the table of the other sides where a
-// shorter prefix there, above all a default, would hide it: the rules ask
-// remote first, but the longest match has to win over both.
-func (p *planner) holes() {
+// separate makes the longest match over all that was learned decide, though the
+// rules look into one table after the other, and for packets of a tunnel into
+// one only:
+//
+//   - what is on this side stands in remote too, where a shorter prefix there,
+//     above all a default, would hide it;
+//   - what came out of a tunnel and belongs to another side is refused where a
+//     shorter prefix of this side would take it out of the card, into a fabric
+//     that has our own announcement for it;
+//   - what a sibling sent, and is not behind a tunnel of ours to another site,
+//     is refused where a shorter prefix would take it there.
+func (p *planner) separate() {
 	t := p.n.Tables
-	remote := map[netip.Prefix]bool{}
-	for _, r := range p.want.Routes {
-		if r.Table == t.Remote {
-			remote[r.Prefix] = true
-		}
+	learned := slices.DeleteFunc(slices.Clone(p.want.Routes), func(r Route) bool { return r.Table == t.Underlay })
+	in := map[uint32]map[netip.Prefix]bool{t.Site: {}, t.Remote: {}, t.Relay: {}}
+	for _, r := range learned {
+		in[r.Table][r.Prefix] = true
 	}
-	hidden := func(x netip.Prefix) bool {
-		if remote[x] {
-			return false // the same prefix: the other side's is meant
+	hidden := func(table uint32, x netip.Prefix) bool {
+		if in[table][x] {
+			return false // the same prefix: that of the table is meant
 		}
 		for bits := x.Bits() - 1; bits >= 0; bits-- {
-			if remote[netip.PrefixFrom(x.Addr(), bits).Masked()] {
+			if in[table][netip.PrefixFrom(x.Addr(), bits).Masked()] {
 				return true
 			}
 		}
 		return false
 	}
-	for _, r := range slices.Clone(p.want.Routes) {
-		if r.Table == t.Site && hidden(r.Prefix) {
+	for _, r := range learned {
+		if r.Table == t.Site && hidden(t.Remote, r.Prefix) {
 			r.Table = t.Remote
 			p.want.Routes = append(p.want.Routes, r)
+		}
+	}
+	for _, r := range learned {
+		if r.Table == t.Remote && !r.Unreachable && hidden(t.Site, r.Prefix) {
+			p.want.Routes = append(p.want.Routes, Route{Prefix: r.Prefix, Table: t.Site, Unreachable: true})
+		}
+		if len(p.n.Siblings) > 0 && r.Table != t.Relay && !r.Unreachable && hidden(t.Relay, r.Prefix) {
+			p.want.Routes = append(p.want.Routes, Route{Prefix: r.Prefix, Table: t.Relay, Unreachable: true})
 		}
 	}
 }
@@ -121,7 +147,11 @@ func (p *planner) rules(v6 bool) {
 	// A rule, not a default route of the table: suppress_prefixlength does not pass over an unreachable one.
 	add(1, Rule{Mark: p.n.Mark, Unreachable: true})
 	for _, name := range p.n.Tunnels {
-		add(10, Rule{IifName: name, Table: t.Site})
+		table := t.Site
+		if slices.Contains(p.n.Siblings, name) {
+			table = t.Relay
+		}
+		add(10, Rule{IifName: name, Table: table})
 		add(11, Rule{IifName: name, Unreachable: true})
 	}
 	add(20, Rule{Table: mainTable, NoDefault: true})
@@ -176,11 +206,20 @@ func (p *planner) route(l Learned, protected []netip.Prefix) (Route, *Refused) {
 	if a.Is6() {
 		gateway, source = p.n.Gateway6, p.n.Address6
 	}
-	if l.Tunnel != "" {
-		if !slices.Contains(p.n.Tunnels, l.Tunnel) {
-			return refuse("unknown-tunnel", "there is no tunnel %q", l.Tunnel)
+	if l.Nowhere {
+		return Route{Prefix: l.Prefix, Table: p.n.Tables.Remote, Unreachable: true}, nil
+	}
+	if len(l.Tunnels) > 0 {
+		for _, name := range l.Tunnels {
+			if !slices.Contains(p.n.Tunnels, name) {
+				return refuse("unknown-tunnel", "there is no tunnel %q", name)
+			}
 		}
-		return Route{Prefix: l.Prefix, Table: p.n.Tables.Remote, Device: l.Tunnel, Source: source}, nil
+		devices := slices.Sorted(slices.Values(l.Tunnels))
+		if a.Is6() {
+			devices = devices[:1] // Linux spreads IPv6 over gateways only, not over devices
+		}
+		return Route{Prefix: l.Prefix, Table: p.n.Tables.Remote, Device: devices[0], More: strings.Join(devices[1:], ","), Source: source}, nil
 	}
 	if !gateway.IsValid() {
 		return refuse("no-gateway", "%s has no gateway of that family", p.n.Interface)

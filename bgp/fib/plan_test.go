@@ -29,8 +29,8 @@ func testNode() Node {
 func TestPlan(t *testing.T) {
 	want, refused := Plan(testNode(), []Learned{
 		{Prefix: prefix("198.51.100.0/24")},
-		{Prefix: prefix("198.51.100.128/25"), Tunnel: "tr0"},
-		{Prefix: prefix("0.0.0.0/0"), Tunnel: "tr0"},
+		{Prefix: prefix("198.51.100.128/25"), Tunnels: []string{"tr0"}},
+		{Prefix: prefix("0.0.0.0/0"), Tunnels: []string{"tr0"}},
 		{Prefix: prefix("0.0.0.0/0")},
 	})
 	if len(refused) > 0 {
@@ -52,6 +52,7 @@ func TestPlan(t *testing.T) {
 203.0.113.4/32 via 192.0.2.1 dev eth0 src 192.0.2.4 table 7001
 default via 192.0.2.1 dev eth0 src 192.0.2.4 table 7002
 198.51.100.0/24 via 192.0.2.1 dev eth0 src 192.0.2.4 table 7002
+unreachable 198.51.100.128/25 table 7002
 default dev tr0 src 192.0.2.4 table 7003
 198.51.100.0/24 via 192.0.2.1 dev eth0 src 192.0.2.4 table 7003
 198.51.100.128/25 dev tr0 src 192.0.2.4 table 7003
@@ -65,7 +66,7 @@ func TestPlanIPv6(t *testing.T) {
 	n := testNode()
 	n.Address6, n.Gateway6, n.Subnet6 = addr("2001:db8::4"), addr("fe80::1"), prefix("2001:db8::/64")
 	n.Pins = append(n.Pins, prefix("2001:db8:1::4/128"))
-	want, refused := Plan(n, []Learned{{Prefix: prefix("2001:db8:5::/48")}, {Prefix: prefix("2001:db8:6::/48"), Tunnel: "tr0"}})
+	want, refused := Plan(n, []Learned{{Prefix: prefix("2001:db8:5::/48")}, {Prefix: prefix("2001:db8:6::/48"), Tunnels: []string{"tr0"}}})
 	if len(refused) > 0 {
 		t.Errorf("refused %v", refused)
 	}
@@ -86,8 +87,59 @@ func TestPlanIPv6(t *testing.T) {
 	}
 }
 
+type refusal struct{ prefix, tunnel, rule string }
+
+func (r refusal) tunnels() []string {
+	if r.tunnel == "" {
+		return nil
+	}
+	return []string{r.tunnel}
+}
+
+// What a sibling sent goes to other sites, never to a sibling; flows spread over equal tunnels.
+func TestPlanSiblings(t *testing.T) {
+	n := testNode()
+	n.Tunnels, n.Siblings, n.Tables.Relay = []string{"tr0", "tr1", "ha1"}, []string{"ha1"}, 7004
+	want, refused := Plan(n, []Learned{
+		{Prefix: prefix("198.51.100.0/24")},
+		{Prefix: prefix("203.0.112.0/24"), Tunnels: []string{"tr1", "tr0"}},
+		{Prefix: prefix("203.0.114.0/24"), Tunnels: []string{"ha1"}},
+		{Prefix: prefix("203.0.112.0/20"), Tunnels: []string{"tr0"}},
+		{Prefix: prefix("203.0.113.0/24")},
+		{Prefix: prefix("0.0.0.0/0")},
+		{Prefix: prefix("198.51.101.0/24"), Nowhere: true},
+	})
+	if len(refused) > 0 {
+		t.Errorf("refused %v", refused)
+	}
+	text := want.String()
+	for _, line := range []string{
+		"7010: from all iif tr1 lookup 7002",
+		"7010: from all iif ha1 lookup 7004",
+		"7011: from all iif ha1 unreachable",
+		"203.0.112.0/24 src 192.0.2.4 table 7003 nexthop dev tr0 nexthop dev tr1",
+		"203.0.112.0/24 src 192.0.2.4 table 7004 nexthop dev tr0 nexthop dev tr1",
+		"203.0.114.0/24 dev ha1 src 192.0.2.4 table 7003",
+		// A sibling's packet does not fall to a shorter prefix than what is known for it here …
+		"unreachable 203.0.114.0/24 table 7004",
+		"unreachable 203.0.113.0/24 table 7004",
+		// … nor a tunnel's out of the card.
+		"unreachable 203.0.112.0/20 table 7002",
+		"unreachable 203.0.114.0/24 table 7002",
+		// What was withdrawn is refused from the card.
+		"unreachable 198.51.101.0/24 table 7003",
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %q in\n%s", line, text)
+		}
+	}
+	if strings.Contains(text, "ha1 src 192.0.2.4 table 7004") {
+		t.Errorf("a sibling's packet could go to a sibling:\n%s", text)
+	}
+}
+
 func TestPlanRefuses(t *testing.T) {
-	for _, test := range []struct{ prefix, tunnel, rule string }{
+	for _, test := range []refusal{
 		{"203.0.113.4/32", "tr0", "covers-pinned"}, // a tunnel's own endpoint
 		{"192.0.2.64/27", "tr0", "covers-pinned"},  // the Route Servers
 		{"192.0.2.68/32", "", "covers-pinned"},
@@ -98,7 +150,7 @@ func TestPlanRefuses(t *testing.T) {
 		{"198.51.100.0/24", "tr9", "unknown-tunnel"},
 		{"2001:db8:5::/48", "", "no-gateway"},
 	} {
-		want, refused := Plan(testNode(), []Learned{{Prefix: prefix(test.prefix), Tunnel: test.tunnel}})
+		want, refused := Plan(testNode(), []Learned{{Prefix: prefix(test.prefix), Tunnels: test.tunnels()}})
 		if len(refused) != 1 || refused[0].Rule != test.rule || refused[0].Prefix != prefix(test.prefix) {
 			t.Errorf("%s by %q: refused %+v, want rule %s", test.prefix, test.tunnel, refused, test.rule)
 		}
@@ -109,7 +161,7 @@ func TestPlanRefuses(t *testing.T) {
 		}
 	}
 	// Less specific than a pin is no danger: the pin is the longer match.
-	if _, refused := Plan(testNode(), []Learned{{Prefix: prefix("203.0.113.0/24"), Tunnel: "tr0"}}); len(refused) > 0 {
+	if _, refused := Plan(testNode(), []Learned{{Prefix: prefix("203.0.113.0/24"), Tunnels: []string{"tr0"}}}); len(refused) > 0 {
 		t.Errorf("refused %+v", refused)
 	}
 }

@@ -9,13 +9,21 @@ import (
 )
 
 // Tables are the numbers of our routing tables.
-type Tables struct{ Underlay, Site, Remote uint32 }
+//
+// Relay is Remote without what leads to siblings: what a sibling sent goes to
+// another site or nowhere, so two siblings never send a packet to and fro.
+type Tables struct{ Underlay, Site, Remote, Relay uint32 }
 
 // Route is one route as the kernel holds it.
 type Route struct {
-	Prefix  netip.Prefix
-	Table   uint32
-	Device  string
+	Prefix netip.Prefix
+	Table  uint32
+	// Unreachable refuses packets; such a route has no device.
+	Unreachable bool
+	Device      string
+	// More are further devices among which flows are spread, sorted and joined
+	// by commas: a string, so that routes can be compared.
+	More    string
 	Gateway netip.Addr // invalid: on the link
 	Source  netip.Addr // preferred source of the box's own packets; invalid: the kernel chooses
 }
@@ -23,6 +31,9 @@ type Route struct {
 // String is the route as "ip route" would take it.
 func (r Route) String() string {
 	var b strings.Builder
+	if r.Unreachable {
+		b.WriteString("unreachable ")
+	}
 	if r.Prefix.Bits() == 0 {
 		b.WriteString("default")
 	} else {
@@ -31,12 +42,30 @@ func (r Route) String() string {
 	if r.Gateway.IsValid() {
 		fmt.Fprintf(&b, " via %s", r.Gateway)
 	}
-	fmt.Fprintf(&b, " dev %s", r.Device)
+	if r.More == "" && !r.Unreachable {
+		fmt.Fprintf(&b, " dev %s", r.Device)
+	}
 	if r.Source.IsValid() {
 		fmt.Fprintf(&b, " src %s", r.Source)
 	}
 	fmt.Fprintf(&b, " table %d", r.Table)
+	if r.More != "" {
+		for _, device := range r.Devices() {
+			fmt.Fprintf(&b, " nexthop dev %s", device)
+		}
+	}
 	return b.String()
+}
+
+// Devices are all that the route leads out of.
+func (r Route) Devices() []string {
+	if r.Unreachable {
+		return nil
+	}
+	if r.More == "" {
+		return []string{r.Device}
+	}
+	return append([]string{r.Device}, strings.Split(r.More, ",")...)
 }
 
 // routeKey is what the kernel has one route for.

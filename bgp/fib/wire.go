@@ -72,13 +72,18 @@ func (c *batchConn) batch(typ, flags uint16, protocol int, part []Route, index f
 	waiting := 0
 	for i, r := range part {
 		c.seq++
-		device := index(r.Device)
-		if device == 0 {
+		var devices []int
+		for _, name := range r.Devices() {
+			if n := index(name); n != 0 { // a device that is gone leaves the others
+				devices = append(devices, n)
+			}
+		}
+		if len(devices) == 0 && !r.Unreachable {
 			fail(i, unix.ENODEV)
 			continue
 		}
 		waiting++
-		buf = appendMessage(buf, typ, flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, routeMessage(r, protocol, device))
+		buf = appendMessage(buf, typ, flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, routeMessage(r, protocol, devices))
 	}
 	if waiting == 0 {
 		return nil
@@ -133,25 +138,45 @@ func appendMessage(buf []byte, typ, flags uint16, seq uint32, body []byte) []byt
 }
 
 // routeMessage is struct rtmsg with its attributes (rtnetlink(7)).
-func routeMessage(r Route, protocol, device int) []byte {
+func routeMessage(r Route, protocol int, devices []int) []byte {
 	family, scope := byte(unix.AF_INET), byte(unix.RT_SCOPE_UNIVERSE)
 	if r.Prefix.Addr().Is6() {
 		family = unix.AF_INET6
 	} else if !r.Gateway.IsValid() {
 		scope = unix.RT_SCOPE_LINK
 	}
-	b := []byte{family, byte(r.Prefix.Bits()), 0, 0, unix.RT_TABLE_UNSPEC, byte(protocol), scope, unix.RTN_UNICAST, 0, 0, 0, 0}
+	kind := byte(unix.RTN_UNICAST)
+	if r.Unreachable {
+		kind, scope = unix.RTN_UNREACHABLE, unix.RT_SCOPE_UNIVERSE
+	}
+	b := []byte{family, byte(r.Prefix.Bits()), 0, 0, unix.RT_TABLE_UNSPEC, byte(protocol), scope, kind, 0, 0, 0, 0}
 	attr := func(typ int, data []byte) { b = append(b, nl.NewRtAttr(typ, data).Serialize()...) }
 	attr(unix.RTA_TABLE, nl.Uint32Attr(r.Table))
 	if r.Prefix.Bits() > 0 {
 		attr(unix.RTA_DST, r.Prefix.Addr().AsSlice())
 	}
-	attr(unix.RTA_OIF, nl.Uint32Attr(uint32(device)))
+	switch {
+	case r.Unreachable:
+	case len(devices) == 1:
+		attr(unix.RTA_OIF, nl.Uint32Attr(uint32(devices[0])))
+	default:
+		attr(unix.RTA_MULTIPATH, nexthops(devices))
+	}
 	if r.Gateway.IsValid() {
 		attr(unix.RTA_GATEWAY, r.Gateway.AsSlice())
 	}
 	if r.Source.IsValid() {
 		attr(unix.RTA_PREFSRC, r.Source.AsSlice())
+	}
+	return b
+}
+
+// nexthops is a list of struct rtnexthop, all of the same weight.
+func nexthops(devices []int) (b []byte) {
+	for _, device := range devices {
+		b = binary.NativeEndian.AppendUint16(b, unix.SizeofRtNexthop)
+		b = append(b, 0, 0) // flags; the weight less one
+		b = binary.NativeEndian.AppendUint32(b, uint32(device))
 	}
 	return b
 }

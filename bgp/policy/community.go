@@ -16,6 +16,24 @@ const (
 // community that names the site a route came from.
 const functionSite = 1
 
+// functionPriority is the function field of the large community by which a node
+// tells its siblings its priority.
+const functionPriority = 2
+
+func priorityTag(asn uint32, priority uint8) LargeCommunity {
+	return LargeCommunity{Global: asn, Local1: functionPriority, Local2: uint32(priority)}
+}
+
+// PriorityOf reads the priority that a sibling put on a route.
+func PriorityOf(r Route, asn uint32) (priority uint8, ok bool) {
+	for _, c := range r.Large {
+		if c.Global == asn && c.Local1 == functionPriority {
+			return uint8(min(c.Local2, MaxPriority)), true
+		}
+	}
+	return 0, false
+}
+
 // SiteNumber is the number that stands for a site's name in its tag: the
 // 32-bit FNV-1a hash of the name, so that nodes agree without configuration.
 func SiteNumber(site string) uint32 {

@@ -19,6 +19,8 @@ const (
 	RuleVNetUnknown        = "vnet-unknown"
 	RulePeerASN            = "peer-asn-in-path"
 	RuleNoIPv6NextHop      = "no-ipv6-next-hop"
+	RuleNotForSibling      = "not-for-sibling"
+	RuleFromSibling        = "from-sibling"
 )
 
 // Export decides whether the selected route of a prefix is announced to a
@@ -38,8 +40,12 @@ func Export(env *Env, r Route, to Target) Verdict {
 			return v
 		}
 	}
-	if to.Role == RouteServer {
+	switch to.Role {
+	case RouteServer:
 		return announceRouteServer(env, r, to)
+	case Sibling:
+		return announceSibling(env, r, to)
+	case Tunnel, Local:
 	}
 	return announceTunnel(env, r, to)
 }
@@ -59,6 +65,8 @@ func exportRules(role Role) []exportRule {
 			exportDirection, exportOriginated, exportWellKnown, exportForbidden,
 			exportHostRoute, exportDefaultTunnel, exportFamily, exportPeerASN,
 		}
+	case Sibling:
+		return []exportRule{exportDirection, exportWellKnown, exportForbidden, exportFamily}
 	case Local: // nobody is told there
 	}
 	return nil
@@ -67,6 +75,10 @@ func exportRules(role Role) []exportRule {
 // exportDirection is split horizon between the two sides of the node.
 func exportDirection(_ *Env, r Route, to Target) Verdict {
 	switch {
+	case to.Role == Sibling && r.From.Role != Tunnel:
+		return refuse(r, RuleNotForSibling, fmt.Sprintf("%s, an NVA of our own site, is told only what came through our tunnels: the rest it knows itself", to.Neighbor))
+	case r.From.Role == Sibling:
+		return refuse(r, RuleFromSibling, fmt.Sprintf("%s, an NVA of our own site, told the route and announces it itself", r.From.Neighbor))
 	case r.From.Role == RouteServer && to.Role == RouteServer:
 		return refuse(r, RuleRSToRS, fmt.Sprintf("what one Route Server (%s) told is never told to a Route Server", r.From.Neighbor))
 	case r.From.Role == Tunnel && to.Role == Tunnel:
@@ -179,7 +191,7 @@ func exportPeerASN(_ *Env, r Route, to Target) Verdict {
 }
 
 func announceRouteServer(env *Env, r Route, to Target) Verdict {
-	r.ASPath = cleanPath(r.ASPath, to.ASN)
+	r.ASPath = env.prepended(cleanPath(r.ASPath, to.ASN))
 	r.Communities = withoutAzure(r.Communities)
 	r.Large = env.withoutOurs(r.Large)
 	r.NextHop, r.MED, r.HasMED = to.NextHop, 0, false
@@ -195,7 +207,7 @@ func announceRouteServer(env *Env, r Route, to Target) Verdict {
 // takes Azure's ASNs out here too: the far NVA may be a third party's.
 func announceTunnel(env *Env, r Route, to Target) Verdict {
 	own := siteTag(env.ASN, SiteNumber(env.Site))
-	r.ASPath = cleanPath(r.ASPath)
+	r.ASPath = env.prepended(cleanPath(r.ASPath))
 	r.Communities = withoutAzure(r.Communities)
 	r.Large = append(slices.Clip(env.withoutOurs(r.Large)), own)
 	r.NextHop, r.MED, r.HasMED = to.NextHop, 0, false
@@ -203,4 +215,25 @@ func announceTunnel(env *Env, r Route, to Target) Verdict {
 		r.NextHop = to.NextHop6
 	}
 	return Verdict{Accept: true, Rule: RuleAnnounced, Reason: "announced through tunnel " + to.Neighbor, Route: r}
+}
+
+// announceSibling keeps the tags, which a sibling reads as we do, and adds our priority.
+func announceSibling(env *Env, r Route, to Target) Verdict {
+	notOurs := slices.DeleteFunc(slices.Clone(r.Large), func(c LargeCommunity) bool {
+		return c.Global == env.ASN && c.Local1 == functionPriority
+	})
+	r.Large = append(notOurs, priorityTag(env.ASN, env.Priority))
+	r.NextHop, r.MED, r.HasMED = to.NextHop, 0, false
+	if r.Prefix.Addr().Is6() {
+		r.NextHop = to.NextHop6
+	}
+	return Verdict{Accept: true, Rule: RuleAnnounced, Reason: "announced to " + to.Neighbor + ", an NVA of our own site", Route: r}
+}
+
+// prepended puts our own ASN in front, beside the once that the speaker does.
+func (env *Env) prepended(path []uint32) []uint32 {
+	if env.Prepend == 0 {
+		return path
+	}
+	return append(slices.Repeat([]uint32{env.ASN}, env.Prepend), path...)
 }

@@ -18,6 +18,7 @@ const (
 	RuleIPv6RouteServer = "ipv6-route-server"
 	RuleOwnSite         = "own-site"
 	RuleOwnVNet         = "own-vnet"
+	RuleThroughTunnel   = "through-tunnel"
 	RuleUnknownNeighbor = "unknown-neighbor"
 	RuleNoRoute         = "no-route" // no neighbor told a route that could be used
 )
@@ -39,6 +40,8 @@ func Import(env *Env, r Route) Verdict {
 		return importRouteServer(env, r)
 	case Tunnel:
 		return importTunnel(env, r)
+	case Sibling:
+		return importSibling(env, r)
 	case Local: // no neighbour
 	}
 	return refuse(r, RuleUnknownNeighbor, fmt.Sprintf("%s is neither a Route Server nor a tunnel of this node", r.From.Neighbor))
@@ -87,8 +90,12 @@ func checkProtected(env *Env, r Route) Verdict {
 	return Verdict{}
 }
 
-// checkNeighborAS is RFC 4271, section 6.3: the leftmost AS is the speaker's own.
+// checkNeighborAS is RFC 4271, section 6.3: the leftmost AS is the speaker's
+// own. Internal BGP adds none.
 func checkNeighborAS(_ *Env, r Route) Verdict {
+	if r.From.Role == Sibling {
+		return Verdict{}
+	}
 	if len(r.ASPath) == 0 || r.ASPath[0] != r.From.ASN {
 		return refuse(r, RuleFirstAS, fmt.Sprintf("AS path %q does not begin with the neighbor's AS %d", r.PathString(), r.From.ASN))
 	}
@@ -98,6 +105,11 @@ func checkNeighborAS(_ *Env, r Route) Verdict {
 func importRouteServer(env *Env, r Route) Verdict {
 	if r.Prefix.Addr().Is6() {
 		return refuse(r, RuleIPv6RouteServer, "a Route Server knows no IPv6 routes, whatever it offers")
+	}
+	for _, asn := range env.TunnelASNs {
+		if slices.Contains(r.ASPath, asn) {
+			return refuse(r, RuleThroughTunnel, fmt.Sprintf("AS path %s has AS %d, to which this node has a tunnel: another NVA of this side announced it to the Route Server", r.PathString(), asn))
+		}
 	}
 	r.Large = append(slices.Clip(env.withoutOurs(r.Large)), siteTag(env.ASN, SiteNumber(env.Site)))
 	return Verdict{Accept: true, Rule: RuleAccepted, Reason: "learned from our own Route Server: a route of site " + env.Site, Route: r}
@@ -121,4 +133,17 @@ func importTunnel(env *Env, r Route) Verdict {
 	}
 	r.Large = append(slices.Clip(r.Large), siteTag(env.ASN, SiteNumber(r.From.Neighbor)))
 	return Verdict{Accept: true, Rule: RuleAccepted, Reason: "learned through tunnel " + r.From.Neighbor + " without a tag: taken as a site of that name", Route: r}
+}
+
+// importSibling takes what another NVA of our site learned from remote sites:
+// the way out of the moment in which our own tunnels are down and the Route
+// Server's routes still lead here. Tags stay as the sibling knows them.
+func importSibling(env *Env, r Route) Verdict {
+	if env.hasSite(r.Large, SiteNumber(env.Site)) {
+		return refuse(r, RuleOwnSite, fmt.Sprintf("tagged as a route of our own site %s, which no sibling leads to", env.Site))
+	}
+	if q, ok := within(r.Prefix, env.VNet); ok {
+		return refuse(r, RuleOwnVNet, fmt.Sprintf("%s is part of our own VNet %s, which is not behind a tunnel", r.Prefix, q))
+	}
+	return Verdict{Accept: true, Rule: RuleAccepted, Reason: "learned from sibling " + r.From.Neighbor + ": used while no tunnel of our own leads there", Route: r}
 }

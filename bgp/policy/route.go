@@ -18,6 +18,9 @@ const (
 	Tunnel
 	// Local is this node itself: a prefix that its configuration originates.
 	Local
+	// Sibling is another NVA of our own site, reached through a tunnel of its
+	// own: what it tells is what it learned from remote sites.
+	Sibling
 )
 
 // String is the role as the API and the command line show it.
@@ -29,6 +32,8 @@ func (r Role) String() string {
 		return "tunnel"
 	case Local:
 		return "local"
+	case Sibling:
+		return "sibling"
 	}
 	return fmt.Sprintf("unknown(%d)", uint8(r))
 }
@@ -147,6 +152,11 @@ type Env struct {
 	TunnelASNs []uint32
 	// Originate is what the node announces of itself.
 	Originate []Origination
+	// Priority of this node among the NVAs of its site, told to siblings.
+	Priority uint8
+	// Prepend is how often our own ASN is put in front of what is announced to
+	// other sites and to Route Servers, see [Prepend].
+	Prepend int
 }
 
 // Target is the neighbor that Export decides for. It has no session in it:

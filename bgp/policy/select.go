@@ -11,7 +11,7 @@ import (
 // order of the candidates does not matter.
 //
 // Our own site wins: what the node originates beats what a Route Server says,
-// and both beat a tunnel, whatever the AS paths are. A prefix is therefore
+// and both beat a tunnel, whatever the AS paths are; a sibling comes last. A prefix is therefore
 // either of the own site or remote, never both, so a packet for the own site
 // is never sent into a tunnel. Within a role: the shorter AS path without
 // Azure's ASNs, the lower ORIGIN, then the neighbor's name and address, which
@@ -46,15 +46,43 @@ func preference(r Role) int {
 	case RouteServer:
 		return 1
 	case Tunnel:
+		return 2
+	case Sibling:
 	}
-	return 2
+	return 3
 }
 
-func compare(a, b Route) int {
+// compareCost compares what makes one route better than another; routes of
+// equal cost may share the traffic.
+func compareCost(a, b Route) int {
 	return cmp.Or(
 		cmp.Compare(preference(a.From.Role), preference(b.From.Role)),
 		cmp.Compare(len(cleanPath(a.ASPath)), len(cleanPath(b.ASPath))),
 		cmp.Compare(a.Origin, b.Origin),
+	)
+}
+
+// Sharing names the neighbors besides that of routes[best] whose routes are as
+// good, sorted: several tunnels to NVAs of one site share the traffic by flow.
+// Routes of a Route Server all lead out of the same card, so there it is nobody.
+func Sharing(routes []Route, best int) []string {
+	won := routes[best]
+	if won.From.Role != Tunnel && won.From.Role != Sibling {
+		return nil
+	}
+	var names []string
+	for _, r := range routes {
+		if r.From.Neighbor != won.From.Neighbor && compareCost(r, won) == 0 && !slices.Contains(names, r.From.Neighbor) {
+			names = append(names, r.From.Neighbor)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func compare(a, b Route) int {
+	return cmp.Or(
+		compareCost(a, b),
 		cmp.Compare(a.From.Neighbor, b.From.Neighbor),
 		a.From.Peer.Compare(b.From.Peer),
 		slices.Compare(a.ASPath, b.ASPath),
@@ -65,6 +93,8 @@ func reason(won, lost Route) string {
 	switch a, b := won.From, lost.From; {
 	case a.Role == Local:
 		return "this node originates the prefix itself"
+	case a.Role == Tunnel && b.Role == Sibling:
+		return fmt.Sprintf("our own tunnel %s; sibling %s is for when it is down", a.Neighbor, b.Neighbor)
 	case a.Role != b.Role:
 		return fmt.Sprintf("our own site wins: %s tells it, tunnel %s is not asked", a.Neighbor, b.Neighbor)
 	case len(cleanPath(won.ASPath)) != len(cleanPath(lost.ASPath)):

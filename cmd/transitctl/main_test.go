@@ -100,6 +100,14 @@ func (f fixtures) Reload(_ context.Context, req control.ReloadRequest) (r contro
 	return r, err
 }
 
+func (f fixtures) Drain(_ context.Context, back bool) (d control.Drained, err error) {
+	if back {
+		return control.Drained{Version: control.V1(), Drain: control.Drain{State: control.DrainNone}}, nil
+	}
+	err = f.read("drain.json", &d)
+	return d, err
+}
+
 func TestDuration(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]string{

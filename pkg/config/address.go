@@ -70,6 +70,8 @@ func nameOf(t reflect.Type) string {
 		return "an IP address"
 	case reflect.TypeFor[netip.Prefix]():
 		return "a prefix"
+	case reflect.TypeFor[netip.AddrPort]():
+		return "an IP address with a port"
 	case reflect.TypeFor[Duration]():
 		return "a time span"
 	case reflect.TypeFor[MAC]():
@@ -88,5 +90,18 @@ func textHint(t reflect.Type) string {
 		return "write six octets with colons: 02:00:0a:00:02:04"
 	default:
 		return ""
+	}
+}
+
+// addrPort decodes an IP address with a port.
+func (d *decoder) addrPort(p position, a *netip.AddrPort, path, s string) {
+	v, err := netip.ParseAddrPort(s)
+	switch {
+	case err != nil, v.Port() == 0:
+		d.fail(p, path, "write it as 192.0.2.1:80 or [2001:db8::1]:80", "%q is not an IP address with a port", shorten(s))
+	case v.Addr().Is4In6() || v.Addr().Zone() != "":
+		d.fail(p, path, "write a plain IPv4 or IPv6 address", "%s is IPv4 written as IPv6, or has a zone", s)
+	default:
+		*a = v
 	}
 }

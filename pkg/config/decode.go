@@ -248,6 +248,8 @@ func (d *decoder) text(n ast.Node, v reflect.Value, path string, r rules) {
 		d.addr(at(n), p, path, s)
 	case *netip.Prefix:
 		d.prefix(at(n), p, path, s, r)
+	case *netip.AddrPort:
+		d.addrPort(at(n), p, path, s)
 	case encoding.TextUnmarshaler:
 		if err := p.UnmarshalText([]byte(s)); err != nil {
 			v.SetZero()

@@ -217,7 +217,7 @@ Secrets are never values of this file; this version needs none. Time spans are w
 ## What is refused beyond the single key
 
 - An ASN that Azure or IANA reserves, of this node or a tunnel's peer; more than 16 bits, or a documentation number, with a
-  Route Server; our own ASN for a neighbour (external BGP only).
+  Route Server; our own ASN for a Route Server.
 - Overlays that overlap each other, the underlay, a RouteServerSubnet, the VNet or an Azure address (168.63.129.16,
   169.254.169.254); ` + "`address` and `peer_address`" + ` that are equal, of different subnets, or a network or broadcast address.
 - Two neighbours of one name; two tunnels with the same VNI, peer and port; UDP port 65330, which Azure's host drops.
@@ -225,7 +225,7 @@ Secrets are never values of this file; this version needs none. Time spans are w
 - Originated prefixes that policy would never announce: the overlay, RouteServerSubnets, endpoints, the VNet and its parts,
   link-local, loopback, multicast, host routes that are not listed; a default route to a Route Server that denies it.
 - Tables that are the kernel's own or equal; a route protocol number that belongs to another routing program.
-- ` + "`encapsulation: wireguard` and `ipsec`, and the keys `bfd`, `probe`, `wireguard`, `ipsec` and `observe`" + `: not in this version
+- ` + "`encapsulation: wireguard` and `ipsec`, and the keys `wireguard`, `ipsec` and `observe`" + `: not in this version
   of transitd.
 `)
 	return b.String()

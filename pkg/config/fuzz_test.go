@@ -49,7 +49,7 @@ func FuzzParse(f *testing.F) {
 }
 
 // comparable lets cmp compare addresses by value.
-var comparable = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+var comparable = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
 
 // checkErrors checks what every refusal promises.
 func checkErrors(t *testing.T, cfg *Config, err error) {

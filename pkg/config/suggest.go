@@ -13,10 +13,6 @@ const notInThisVersion = "not in this version of transitd"
 // unsupported returns the hint for a key, or an encapsulation, that a later version will have.
 func unsupported(name string) (hint string, ok bool) {
 	switch name {
-	case "bfd":
-		return "remove it; bgp.hold_time decides how soon a dead peer is noticed", true
-	case "probe":
-		return "remove it; a prefix is announced as long as this node runs", true
 	case "wireguard", "ipsec":
 		return "use encapsulation: vxlan", true
 	case "observe":
@@ -30,7 +26,7 @@ func unsupported(name string) (hint string, ok bool) {
 // meant is that key, if it is one of this mapping.
 func unknownKeyHint(name string, t reflect.Type) (hint, meant string) {
 	if looksSecret(name) {
-		return "secrets are never values of this file, and this version of transitd uses none", ""
+		return "secrets are never values of this file: name a file with mode 0600 in a key that ends in _file", ""
 	}
 	here := keys(t)
 	if meant = nearest(name, here); meant != "" {

@@ -22,6 +22,8 @@ type Config struct {
 	Originate []Origination `json:"originate,omitempty"`
 	// Policy holds the facts that the route policy cannot learn by itself.
 	Policy Policy `json:"policy,omitzero"`
+	// HA holds the keys for several NVAs of one site.
+	HA HA `json:"ha,omitzero"`
 	// Routing names the tables, the mark and the numbers that transitd uses in the kernel.
 	Routing Routing `json:"routing,omitzero"`
 	// Control is the socket that transitctl talks to.
@@ -38,6 +40,8 @@ type Node struct {
 	ASN uint32 `json:"asn" jsonschema:"required,minimum=1,maximum=4294967294" hint:"an ASN is a plain number without dots; 64512 to 65514 are free for private use"`
 	// Site names where the routes of this node's own Route Server come from. A route is never announced back to the site it came from, so two NVAs of one site carry the same name and NVAs of different sites different names.
 	Site string `json:"site" jsonschema:"required,minLength=1,maxLength=63" hint:"a short name for where this node's own Route Server gets its routes, such as hub or onprem"`
+	// Priority among the NVAs of the site: 0 is the best. NVAs with the same priority share the traffic (ECMP), one with a larger number stands by. It sets how often the own ASN is prepended, towards the Route Servers and the peers alike.
+	Priority uint8 `json:"priority" jsonschema:"default=0,minimum=0,maximum=7"`
 }
 
 // Underlay is the network card that carries the outer packets and the BGP sessions to the Route Server.
@@ -68,6 +72,10 @@ type RouteServer struct {
 	DefaultRoute DefaultRoute `json:"default_route,omitzero" jsonschema:"default=deny,enum=deny,enum=announce,enum=no_advertise"`
 	// HoldTime is the hold time of the BGP sessions: 3s to 65535s. A Route Server offers 180 s; the smaller of the two counts.
 	HoldTime Duration `json:"hold_time" jsonschema:"default=180s"`
+	// NextHop is what is announced in place of this node's own address: that of an internal load balancer with the NVAs of this side behind it.
+	NextHop netip.Addr `json:"next_hop,omitzero"`
+	// MaxRoutes is the number of routes the Route Server takes of a neighbour; it ends the session if what it has and what comes are more together, so half of them are used.
+	MaxRoutes int `json:"max_routes,omitzero" jsonschema:"default=4000,minimum=2,maximum=100000"`
 }
 
 // DefaultRoute says whether a default route may be announced to a Route Server.
@@ -104,6 +112,8 @@ type Tunnel struct {
 	VXLAN VXLAN `json:"vxlan"`
 	// BGP is the session to the other NVA, inside the tunnel.
 	BGP TunnelBGP `json:"bgp" jsonschema:"required"`
+	// BFD is what notices within a second that nothing gets through the tunnel any more.
+	BFD BFD `json:"bfd"`
 }
 
 // Encapsulation of a tunnel.
@@ -126,12 +136,28 @@ type VXLAN struct {
 	PeerMAC MAC `json:"peer_mac,omitzero"`
 }
 
+// BFD is Bidirectional Forwarding Detection in a tunnel (RFC 5880, RFC 5881).
+type BFD struct {
+	// Enabled says that BFD packets are sent and expected. A peer that has no BFD is not held down: BFD has to have been up once to tell a failure.
+	Enabled bool `json:"enabled" jsonschema:"default=true"`
+	// Interval at which packets are sent and expected: 10ms to 60s; the larger of both ends' counts.
+	Interval Duration `json:"interval" jsonschema:"default=300ms"`
+	// Multiplier is the number of packets in a row that have to be missing.
+	Multiplier uint8 `json:"multiplier" jsonschema:"default=3,minimum=2,maximum=50"`
+}
+
 // TunnelBGP is the session to the other NVA, inside the tunnel.
 type TunnelBGP struct {
-	// ASN of the other NVA; not our own, the session is external BGP.
+	// ASN of the other NVA. Our own makes it a sibling, another NVA of this site: it is watched, and its tunnels are the way out while ours are down.
 	ASN uint32 `json:"asn" jsonschema:"required,minimum=1,maximum=4294967294" hint:"an ASN is a plain number without dots; 64512 to 65514 are free for private use"`
 	// HoldTime is the hold time of the session: 3s to 65535s; the smaller of both ends' counts.
 	HoldTime Duration `json:"hold_time" jsonschema:"default=9s"`
+	// PasswordFile holds the key of TCP MD5 signatures (RFC 2385) in its first line; the file has mode 0600. None if left out.
+	PasswordFile string `json:"password_file,omitzero"`
+	// TTLSecurity holds the session to packets that no router has forwarded (GTSM, RFC 5082). Both ends need it.
+	TTLSecurity bool `json:"ttl_security" jsonschema:"default=false"`
+	// MaxPrefixes is the number of prefixes the peer may tell: more end the session; 0 is no limit.
+	MaxPrefixes int `json:"max_prefixes,omitzero" jsonschema:"default=20000,minimum=0,maximum=1000000"`
 }
 
 // Origination is a prefix that this node announces on its own account.
@@ -140,7 +166,34 @@ type Origination struct {
 	Prefix netip.Prefix `json:"prefix" jsonschema:"required"`
 	// To names the tunnels and Route Servers that are told.
 	To []string `json:"to" jsonschema:"required,minItems=1" hint:"name the tunnels and Route Servers that are to be told"`
+	// Split says that a default route is announced as its two halves, 0.0.0.0/1 and 128.0.0.0/1, which beat a default from elsewhere.
+	Split bool `json:"split" jsonschema:"default=false"`
+	// RFC1918 says that 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 are announced beside a default route: AVS' management takes no default.
+	RFC1918 bool `json:"rfc1918" jsonschema:"default=false"`
+	// Probe is a check that the announcement depends on.
+	Probe Probe `json:"probe,omitzero"`
 }
+
+// Probe checks something from this node; exactly one of http, tcp and icmp is given.
+type Probe struct {
+	// HTTP is a URL, http or https, whose answer has a status of 200 to 399.
+	HTTP string `json:"http,omitzero" jsonschema:"maxLength=2000"`
+	// TCP is an address and port that accepts a connection.
+	TCP netip.AddrPort `json:"tcp,omitzero"`
+	// ICMP is an address that answers an echo request.
+	ICMP netip.Addr `json:"icmp,omitzero"`
+	// Interval between two checks: 100ms to 1h.
+	Interval Duration `json:"interval" jsonschema:"default=2s"`
+	// Timeout of a check, at most the interval.
+	Timeout Duration `json:"timeout" jsonschema:"default=1s"`
+	// Failures in a row after which the prefix is withdrawn.
+	Failures int `json:"failures,omitzero" jsonschema:"default=3,minimum=1,maximum=100"`
+	// Successes in a row after which it is announced again.
+	Successes int `json:"successes,omitzero" jsonschema:"default=2,minimum=1,maximum=100"`
+}
+
+// Given reports whether there is a probe at all.
+func (p Probe) Given() bool { return p.HTTP != "" || p.TCP.IsValid() || p.ICMP.IsValid() }
 
 // Policy holds the facts that the route policy cannot learn by itself.
 type Policy struct {
@@ -148,6 +201,14 @@ type Policy struct {
 	AllowHostRoutes []netip.Prefix `json:"allow_host_routes,omitempty"`
 	// VNet lists the address space of this node's VNet. Its prefixes, and longer ones, are never announced: a Route Server does not take them.
 	VNet []netip.Prefix `json:"vnet,omitempty"`
+	// Aggregates lists supernets that are announced to a Route Server in place of what is inside, once there are too many routes for it.
+	Aggregates []netip.Prefix `json:"aggregates,omitempty"`
+}
+
+// HA holds the keys for several NVAs of one site.
+type HA struct {
+	// ProbeListen is where a load balancer asks whether this node forwards (HTTP, any path: 200 or 503), such as 0.0.0.0:8474. Nowhere if left out.
+	ProbeListen netip.AddrPort `json:"probe_listen,omitzero"`
 }
 
 // Routing names the tables, the mark and the numbers that transitd uses in the kernel.
@@ -158,6 +219,8 @@ type Routing struct {
 	TableSite uint32 `json:"table_site,omitzero" jsonschema:"default=7002,minimum=1,maximum=4294967295"`
 	// TableRemote is the table of what the other NVAs announced.
 	TableRemote uint32 `json:"table_remote,omitzero" jsonschema:"default=7003,minimum=1,maximum=4294967295"`
+	// TableRelay is the table of what other sites announced, for packets that a sibling sends this way.
+	TableRelay uint32 `json:"table_relay,omitzero" jsonschema:"default=7004,minimum=1,maximum=4294967295"`
 	// Mark is the firewall mark of the outer packets; not 0. The default is 0x7464.
 	Mark uint32 `json:"mark,omitzero" jsonschema:"default=29796,minimum=1,maximum=4294967295" hint:"0 is what all other packets carry"`
 	// Protocol is the kernel's route protocol number of everything that is ours; whatever carries it is removed at a clean stop, so it must belong to no other program.

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
+	"time"
 
 	"github.com/transitd/transitd/pkg/azure"
 )
@@ -17,6 +19,9 @@ func (v *validator) routeServers() {
 			v.errorf(path+".asn", "a Route Server's is 65515", "%d is this node's own ASN, but the session is external BGP", rs.ASN)
 		}
 		v.holdTime(path+".hold_time", rs.HoldTime)
+		if v.hostAddress(path+".next_hop", rs.NextHop) && !rs.NextHop.Is4() {
+			v.errorf(path+".next_hop", "", "%s is IPv6, but a Route Server has IPv4 only", rs.NextHop)
+		}
 		v.routeServerSubnet(path, i)
 		for j, a := range rs.Addresses {
 			v.routeServerAddress(fmt.Sprintf("%s.addresses[%d]", path, j), a, rs.Subnet, owner)
@@ -79,7 +84,11 @@ func (v *validator) tunnels() {
 		path := fmt.Sprintf("tunnels[%d]", i)
 		v.tunnelName(path+".name", t.Name)
 		v.remote(path+".remote", t.Remote)
-		v.tunnelASN(path+".bgp.asn", t.BGP.ASN)
+		if t.BGP.ASN != 0 {
+			v.reservedASN(path+".bgp.asn", t.BGP.ASN)
+		}
+		v.secretFile(path+".bgp.password_file", t.BGP.PasswordFile)
+		v.span(path+".bfd.interval", t.BFD.Interval, 10*time.Millisecond, time.Minute)
 		v.holdTime(path+".bgp.hold_time", t.BGP.HoldTime)
 		v.mtu(path, t)
 		v.vxlan(path, t)
@@ -124,14 +133,10 @@ func (v *validator) remote(path string, a netip.Addr) {
 	}
 }
 
-// tunnelASN checks the other NVA's number.
-func (v *validator) tunnelASN(path string, asn uint32) {
-	if asn == 0 {
-		return
-	}
-	v.reservedASN(path, asn)
-	if _, reserved := azure.ReservedASN(asn); !reserved && asn == v.cfg.Node.ASN {
-		v.errorf(path, "the session through a tunnel is external BGP: each NVA has a number of its own", "%d is this node's own ASN", asn)
+// secretFile checks the name of a file that holds a secret; what is in it is read when it is used.
+func (v *validator) secretFile(path, name string) {
+	if name != "" && !filepath.IsAbs(name) {
+		v.errorf(path, "write it as /etc/transitd/…", "%q is not an absolute path", name)
 	}
 }
 

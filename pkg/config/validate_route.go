@@ -3,8 +3,10 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"path"
 	"slices"
+	"time"
 )
 
 // originations checks what this node announces on its own account.
@@ -20,6 +22,8 @@ func (v *validator) originations() {
 			}
 			v.announceable(at+".prefix", o.Prefix)
 		}
+		v.companions(at, o)
+		v.probe(at+".probe", o.Probe)
 		for j, to := range o.To {
 			v.receiver(fmt.Sprintf("%s.to[%d]", at, j), to, o, slices.Index(o.To[:j], to) >= 0)
 		}
@@ -141,6 +145,63 @@ func (v *validator) policy() {
 			v.errorf(fmt.Sprintf("policy.vnet[%d]", i), "list the VNet's address space as the portal shows it", "%s is not a VNet's address space", p)
 		}
 	}
+	for i, p := range v.cfg.Policy.Aggregates {
+		at := fmt.Sprintf("policy.aggregates[%d]", i)
+		switch {
+		case !p.IsValid():
+		case !p.Addr().Is4() || isDefault(p):
+			v.errorf(at, "give a supernet such as 10.50.0.0/16", "%s cannot stand for other routes at a Route Server", p)
+		default:
+			if what := v.protected(p); what != "" {
+				v.errorf(at, "", "%s is never announced: it is %s", p, what)
+			}
+		}
+	}
+}
+
+// companions checks what goes with a default route only.
+func (v *validator) companions(at string, o Origination) {
+	whole := o.Prefix.IsValid() && o.Prefix.Bits() == 0 && o.Prefix.Addr().Is4()
+	for _, k := range []struct {
+		key string
+		set bool
+	}{{"split", o.Split}, {"rfc1918", o.RFC1918}} {
+		if k.set && o.Prefix.IsValid() && !whole {
+			v.errorf(at+"."+k.key, "remove it", "goes with 0.0.0.0/0 only, not with %s", o.Prefix)
+		}
+	}
+}
+
+// probe checks what an announcement depends on.
+func (v *validator) probe(at string, p Probe) {
+	if !v.given(at) {
+		return
+	}
+	kinds := 0
+	for _, key := range []string{"http", "tcp", "icmp"} {
+		if v.given(at + "." + key) {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		v.errorf(at, "such as {http: \"http://198.18.255.1/\"}", "want exactly one of http, tcp and icmp")
+	}
+	if p.HTTP != "" {
+		if u, err := url.Parse(p.HTTP); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			v.errorf(at+".http", "such as http://198.18.255.1/health, without user and password", "%q is not an HTTP URL that can be asked", p.HTTP)
+		}
+	}
+	v.span(at+".interval", p.Interval, 100*time.Millisecond, time.Hour)
+	if p.Timeout > p.Interval || p.Timeout <= 0 {
+		v.errorf(at+".timeout", "a check has to end before the next one begins", "%s is not between 0 and the interval of %s", p.Timeout, p.Interval)
+	}
+}
+
+// span checks a time span's range.
+func (v *validator) span(at string, d Duration, least, most time.Duration) {
+	if t := d.Std(); t != 0 && (t < least || t > most) || t == 0 && v.given(at) {
+		v.errorf(at, "", "%s is out of range (%s to %s)", d, least, most)
+	}
 }
 
 // routing checks the numbers used in the kernel.
@@ -150,15 +211,15 @@ func (v *validator) routing() {
 	for _, t := range []struct {
 		key    string
 		number uint32
-	}{{"table_underlay", r.TableUnderlay}, {"table_site", r.TableSite}, {"table_remote", r.TableRemote}} {
+	}{{"table_underlay", r.TableUnderlay}, {"table_site", r.TableSite}, {"table_remote", r.TableRemote}, {"table_relay", r.TableRelay}} {
 		at := "routing." + t.key
 		switch first, taken := owner[t.number]; {
 		case t.number == 0:
 			continue
 		case t.number >= 253 && t.number <= 255:
-			v.errorf(at, "7001 to 7003 are the defaults", "%d is the kernel's own table (253 default, 254 main, 255 local)", t.number)
+			v.errorf(at, "7001 to 7004 are the defaults", "%d is the kernel's own table (253 default, 254 main, 255 local)", t.number)
 		case taken:
-			v.errorf(at, "the three tables have numbers of their own", "%d is %s already", t.number, first)
+			v.errorf(at, "the four tables have numbers of their own", "%d is %s already", t.number, first)
 		}
 		owner[t.number] = at
 	}

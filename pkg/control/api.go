@@ -41,7 +41,38 @@ type Status struct {
 	Loops   Loops       `json:"loops"`
 	// Refused counts what was turned away at the node's own doors since the start.
 	Refused  Refused  `json:"refused"`
+	Drain    Drain    `json:"drain"`
 	Warnings []string `json:"warnings"`
+}
+
+// The values of Drain.State.
+const (
+	DrainNone      = "none"      // carrying traffic as ever
+	DrainAvoid     = "avoid"     // routes are prepended, waiting for traffic to leave
+	DrainWithdrawn = "withdrawn" // routes are withdrawn, waiting for the last packets
+	DrainDone      = "drained"   // see Safe
+)
+
+// Drain says whether the node is on its way out of the traffic: planned work.
+type Drain struct {
+	State string `json:"state"`
+	// Safe says that nothing is forwarded any more: the node can be stopped.
+	Safe bool   `json:"safe"`
+	Note string `json:"note,omitempty"`
+}
+
+// Drained is the answer of /v1/drain and /v1/undrain.
+type Drained struct {
+	Version
+	Drain Drain `json:"drain"`
+}
+
+// BFD is a tunnel's BFD session.
+type BFD struct {
+	State      string `json:"state"` // "admin-down", "down", "init" or "up"
+	IntervalUS uint64 `json:"interval_us"`
+	DetectUS   uint64 `json:"detect_us"`
+	Flaps      uint64 `json:"flaps"`
 }
 
 // Node says who answers.
@@ -69,6 +100,8 @@ type Tunnel struct {
 	RXBytes   uint64   `json:"rx_bytes"`
 	// Drops has the reasons with a count above zero; the names are those of tunnel.DropReason.
 	Drops map[string]uint64 `json:"drops"`
+	// BFD is null where it is not used.
+	BFD *BFD `json:"bfd"`
 	// Rebuilt counts how often the device had to be made anew because it had vanished.
 	Rebuilt uint64 `json:"rebuilt"`
 }

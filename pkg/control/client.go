@@ -93,6 +93,16 @@ func (c *Client) Reload(ctx context.Context, req ReloadRequest) (r Reload, err e
 	return r, err
 }
 
+// Drain begins to take the node out of the traffic, or brings it back.
+func (c *Client) Drain(ctx context.Context, back bool) (d Drained, err error) {
+	path := "/v1/drain"
+	if back {
+		path = "/v1/undrain"
+	}
+	err = c.do(ctx, http.MethodPost, path, nil, nil, &d)
+	return d, err
+}
+
 // do sends one request and decodes the answer. The error is an
 // *UnreachableError if nobody answers and an *Error if the daemon refuses.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body, answer any) error {

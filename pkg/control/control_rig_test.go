@@ -99,3 +99,11 @@ func start(t *testing.T, s *Server, l net.Listener) (stop func()) {
 }
 
 var errBroken = errors.New("read the kernel's table: interrupted")
+
+func (f *fakeDaemon) Drain(_ context.Context, back bool) (Drained, error) {
+	d := Drained{Version: V1(), Drain: Drain{State: DrainAvoid}}
+	if back {
+		d.Drain.State = DrainNone
+	}
+	return d, f.err
+}

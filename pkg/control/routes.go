@@ -24,6 +24,8 @@ func (s *Server) dispatch(r *http.Request) (any, error) {
 		"/v1/routes":     {http.MethodGet, nil, s.routes},
 		"/v1/explain":    {http.MethodGet, []string{"target"}, s.explain},
 		"/v1/reload":     {http.MethodPost, nil, s.reload},
+		"/v1/drain":      {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), false) }},
+		"/v1/undrain":    {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), true) }},
 	}
 	e, ok := endpoints[r.URL.Path]
 	if !ok {

@@ -37,6 +37,9 @@ type Daemon interface {
 	Routes() (Routes, error)
 	Explain(ctx context.Context, target string) (Explanation, error)
 	Reload(ctx context.Context, req ReloadRequest) (Reload, error)
+	// Drain begins to take the node out of the traffic, or brings it back, and
+	// returns at once; Status tells how far it is.
+	Drain(ctx context.Context, back bool) (Drained, error)
 }
 
 // Error is a failure with the code that the client is told.

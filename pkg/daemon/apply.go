@@ -34,23 +34,36 @@ func (d *Daemon) open(undo *undoList) error {
 	d.sysctls = newSysctls(procSys, d.lock.Left())
 	undo.add(func() error { return d.sysctls.restore(d.plan.Load().Sysctls) })
 
-	d.speaker, err = bgp.New(p.BGP, bgp.Options{Log: d.log.Named("bgp"), OnRoutes: routes.onRoutes})
+	origins := newOrigins(d.log.Named("probe"))
+	undo.add(origins.closeAll)
+	if err := origins.sync(p.Probes); err != nil {
+		return err
+	}
+	d.drainer = newDrainer(d.log.Named("drain"), p.Socket)
+	d.speaker, err = bgp.New(origins.effective(p), bgp.Options{Log: d.log.Named("bgp"), OnRoutes: routes.onRoutes, Stance: d.drainer.stance()})
 	if err != nil {
 		return err
 	}
+	d.drainer.take = d.speaker.Take
+	d.liveness = newLiveness(d.log.Named("bfd"))
 	routes.converged = d.speaker.Converged
 	sockets := &endpoints{log: d.log.Named("tunnel")}
 	d.machine = &machine{
 		log: d.log, routes: routes, speaker: d.speaker, settings: d.applySysctls, level: d.setLevel,
-		tunnels: &tunnelSet{log: d.log, open: sockets.start, index: deviceIndex},
+		tunnels: &tunnelSet{log: d.log, open: sockets.start, index: deviceIndex}, origins: origins, watch: d.liveness.sync,
 	}
 	undo.add(d.machine.tunnels.closeAll)
+	undo.add(d.liveness.closeAll)
 	for _, t := range p.Tunnels {
 		if err := d.machine.tunnels.add(t); err != nil {
 			return err
 		}
 	}
 	if err := d.applySysctls(p.Sysctls); err != nil {
+		return err
+	}
+	d.liveness.sync(p.Tunnels)
+	if err := d.listenBalancer(p, undo); err != nil {
 		return err
 	}
 	d.server = control.NewServer(d, d.log.Named("control"))
@@ -102,6 +115,10 @@ func (d *Daemon) tasks() []task {
 	return []task{
 		{"keep routes", d.keeper.Run},
 		{"speak BGP", d.speaker.Run},
+		{"watch tunnels", func(ctx context.Context) error { return d.liveness.run(ctx, d.speaker.PathDown) }},
+		{"follow probes", d.followProbes},
+		{"drain", d.drainer.run},
+		{"answer the load balancer", d.answerBalancer},
 		{"supervise", d.supervise},
 		{"reload by signal", d.hangups},
 		{"control", func(ctx context.Context) error { return d.server.Run(ctx, d.listener) }},

@@ -64,6 +64,9 @@ type Daemon struct {
 	keeper   *fib.Keeper
 	speaker  *bgp.Speaker
 	machine  *machine
+	liveness *liveness
+	drainer  *drainer
+	balancer net.Listener // nil: none is asked for
 	server   *control.Server
 }
 
@@ -159,6 +162,7 @@ func (d *Daemon) drain(ctx context.Context) {
 	if err := d.speaker.Drain(ctx); err != nil {
 		d.log.Warn("not everything could be withdrawn; the sessions are ended anyway", zap.Error(err))
 	}
+	d.liveness.goodbye()
 }
 
 // undoList runs the opposite of what was done, last first.
@@ -185,6 +189,7 @@ func (d *Daemon) supervise(ctx context.Context) error {
 		case <-ticker.C:
 			d.machine.routes.tick()
 			d.rebuildVanished(ctx)
+			d.liveness.sync(d.plan.Load().Tunnels)
 			s := d.Status()
 			d.notify.status("%s: %d tunnels, %d BGP sessions, %d routes", s.Health, len(s.Tunnels), len(s.BGP), s.Routes.Site+s.Routes.Remote)
 		}

@@ -43,6 +43,10 @@ func compare(file string, from, to *Plan) *Difference {
 			d.line("rules and pinned routes change")
 		}
 	}
+	if !reflect.DeepEqual(from.Probes, to.Probes) {
+		d.BGP = true
+		d.line("probes of originated prefixes change; they begin anew")
+	}
 	if from.Log.Level != to.Log.Level {
 		d.LogLevel = true
 		d.line("log.level: %s becomes %s", from.Log.Level, to.Log.Level)
@@ -69,6 +73,8 @@ func (d *Difference) fixed(file string, from, to *Plan) {
 		{"routing.mark", from.FIB.Mark, to.FIB.Mark},
 		{"routing.protocol", from.FIB.Protocol, to.FIB.Protocol},
 		{"routing.rule_priority", from.FIB.RulePriority, to.FIB.RulePriority},
+		{"routing.table_relay", from.FIB.Tables.Relay, to.FIB.Tables.Relay},
+		{"ha.probe_listen", from.HealthListen, to.HealthListen},
 		{"log.format", from.Log.Format, to.Log.Format},
 	} {
 		if f.from != f.to {
@@ -86,9 +92,11 @@ func (d *Difference) tunnels(from, to *Plan) {
 		case i < 0:
 			d.Remove = append(d.Remove, old.Name)
 			d.line("tunnel %s: removed", old.Name)
-		case !reflect.DeepEqual(old, to.Tunnels[i]):
+		case !reflect.DeepEqual(old.device(), to.Tunnels[i].device()):
 			d.Remove, d.Add = append(d.Remove, old.Name), append(d.Add, old.Name)
 			d.line("tunnel %s: changed; its device and its BGP session are made anew", old.Name)
+		case !reflect.DeepEqual(old.BFD, to.Tunnels[i].BFD):
+			d.line("tunnel %s: BFD changes; its session begins anew", old.Name)
 		}
 	}
 	for _, t := range to.Tunnels {
@@ -97,6 +105,12 @@ func (d *Difference) tunnels(from, to *Plan) {
 			d.line("tunnel %s: added", t.Name)
 		}
 	}
+}
+
+// device is what the device is made of.
+func (t TunnelPlan) device() TunnelPlan {
+	t.BFD, t.Sibling = nil, false
+	return t
 }
 
 func (d *Difference) bgp(from, to *bgp.Config) {
@@ -121,7 +135,10 @@ func (d *Difference) bgp(from, to *bgp.Config) {
 		}
 	}
 	d.originations(from, to)
-	if !reflect.DeepEqual(from.VNet, to.VNet) || !reflect.DeepEqual(from.AllowHostRoutes, to.AllowHostRoutes) {
+	if from.Priority != to.Priority {
+		d.line("node.priority: %d becomes %d; all routes are told anew", from.Priority, to.Priority)
+	}
+	if !reflect.DeepEqual(from.VNet, to.VNet) || !reflect.DeepEqual(from.AllowHostRoutes, to.AllowHostRoutes) || !reflect.DeepEqual(from.Supernets, to.Supernets) {
 		d.line("policy: changed; all routes are judged anew")
 	}
 }

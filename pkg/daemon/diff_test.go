@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/transitd/transitd/pkg/control"
@@ -43,6 +44,15 @@ func TestCompare(t *testing.T) {
 				"tunnel tr0: removed", "tunnel tr9: added", "bgp neighbour tr0: removed", "bgp neighbour tr9: added",
 				"originate: 0.0.0.0/0 to [tr0] removed", "originate: 0.0.0.0/0 to [tr9] added",
 			},
+		}},
+		{"BFD changed", nodeYAML, edit(t, nodeYAML, "bgp: {asn: 64513}", "bgp: {asn: 64513}\n    bfd: {interval: 100ms}"), Difference{
+			Lines: []string{"tunnel tr0: BFD changes; its session begins anew"},
+		}},
+		{"priority", nodeYAML, edit(t, nodeYAML, "site: hub}", "site: hub, priority: 1}"), Difference{
+			BGP: true, Lines: []string{"node.priority: 0 becomes 1; all routes are told anew"},
+		}},
+		{"probe", nodeYAML, edit(t, nodeYAML, "    to: [tr0]", "    to: [tr0]\n    probe: {icmp: 198.51.100.9}"), Difference{
+			BGP: true, Lines: []string{"probes of originated prefixes change; they begin anew"},
 		}},
 		{"peer's ASN changed", nodeYAML, edit(t, nodeYAML, "64513", "64520"), Difference{
 			BGP: true, Lines: []string{"bgp neighbour tr0: changed"},
@@ -108,6 +118,8 @@ func TestCompareRefuses(t *testing.T) {
 		{"routing.table_underlay", "7001 to 1", func(p *Plan) { p.FIB.Tables.Underlay = 1 }},
 		{"routing.table_site", "7002 to 1", func(p *Plan) { p.FIB.Tables.Site = 1 }},
 		{"routing.table_remote", "7003 to 1", func(p *Plan) { p.FIB.Tables.Remote = 1 }},
+		{"routing.table_relay", "7004 to 1", func(p *Plan) { p.FIB.Tables.Relay = 1 }},
+		{"ha.probe_listen", "invalid AddrPort to 192.0.2.4:80", func(p *Plan) { p.HealthListen = netip.MustParseAddrPort("192.0.2.4:80") }},
 		{"routing.mark", "29796 to 1", func(p *Plan) { p.FIB.Mark = 1 }},
 		{"routing.protocol", "210 to 211", func(p *Plan) { p.FIB.Protocol = 211 }},
 		{"routing.rule_priority", "7000 to 1", func(p *Plan) { p.FIB.RulePriority = 1 }},

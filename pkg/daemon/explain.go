@@ -150,6 +150,8 @@ func tableName(t fib.Tables, id uint32) string {
 		return "site"
 	case t.Remote:
 		return "remote"
+	case t.Relay:
+		return "relay"
 	case 254:
 		return "main"
 	case 255:

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/transitd/transitd/bgp"
 	"github.com/transitd/transitd/bgp/fib"
+	"github.com/transitd/transitd/bgp/health"
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/azure"
 	"github.com/transitd/transitd/pkg/config"
@@ -28,6 +30,10 @@ type Plan struct {
 	BGP      bgp.Config
 	FIB      fib.Node
 	Sysctls  []Sysctl
+	// Probes decide about originated prefixes; they are in BGP.Originate all the same.
+	Probes []ProbePlan
+	// HealthListen is where a load balancer asks; invalid: nowhere.
+	HealthListen netip.AddrPort
 }
 
 // Identity is who the node is.
@@ -57,6 +63,20 @@ type TunnelPlan struct {
 	Endpoint      pump.EndpointConfig // shared by tunnels with the same Local; without a logger
 	Pump          pump.TunnelConfig   // without a codec
 	VXLAN         vxlan.Config
+	Sibling       bool       // leads to another NVA of our own site
+	BFD           *BFDTimers // nil: not used
+}
+
+// BFDTimers are those of a tunnel's BFD session.
+type BFDTimers struct {
+	Interval   time.Duration
+	Multiplier uint8
+}
+
+// ProbePlan is a check on which the origination of prefixes depends.
+type ProbePlan struct {
+	Origins []bgp.Origination
+	Check   health.Config // without what reports
 }
 
 // NewPlan translates a configuration for a machine. It touches nothing. The
@@ -64,7 +84,7 @@ type TunnelPlan struct {
 func NewPlan(file string, c *config.Config, f Facts) (*Plan, error) {
 	b := planner{file: file, c: c, p: &Plan{
 		Node:   Identity{Name: c.Node.Name, ASN: c.Node.ASN, Site: c.Node.Site},
-		Socket: c.Control.Socket, Log: c.Log,
+		Socket: c.Control.Socket, Log: c.Log, HealthListen: c.HA.ProbeListen,
 	}}
 	b.underlay(f)
 	if len(b.errs) > 0 {
@@ -166,8 +186,12 @@ func (b *planner) tunnel(i int) {
 	if _, err := vxlan.New(vx); err != nil {
 		b.fail(path, "", "%v", err)
 	}
+	var timers *BFDTimers
+	if t.BFD.Enabled {
+		timers = &BFDTimers{Interval: t.BFD.Interval.Std(), Multiplier: t.BFD.Multiplier}
+	}
 	b.p.Tunnels = append(b.p.Tunnels, TunnelPlan{
-		Name: t.Name, Encapsulation: string(t.Encapsulation), Pump: pc, VXLAN: vx,
+		Name: t.Name, Encapsulation: string(t.Encapsulation), Pump: pc, VXLAN: vx, Sibling: b.sibling(t), BFD: timers,
 		Endpoint: pump.EndpointConfig{
 			Local: netip.AddrPortFrom(local, t.VXLAN.Port), Interface: b.p.Underlay.Interface, Mark: b.c.Routing.Mark,
 			PlainSends: b.c.Underlay.UDPSegmentation == "never",
@@ -192,8 +216,9 @@ func overhead(t *config.Tunnel) int {
 func (b *planner) bgp() {
 	u := b.p.Underlay
 	c := bgp.Config{
-		ASN: b.c.Node.ASN, RouterID: u.Address, Site: b.c.Node.Site, LocalAddr: u.Address,
-		VNet: b.c.Policy.VNet, AllowHostRoutes: b.c.Policy.AllowHostRoutes, Protected: b.protected(),
+		ASN: b.c.Node.ASN, RouterID: u.Address, Site: b.c.Node.Site, Priority: b.c.Node.Priority, LocalAddr: u.Address,
+		Supernets: b.c.Policy.Aggregates,
+		VNet:      b.c.Policy.VNet, AllowHostRoutes: b.c.Policy.AllowHostRoutes, Protected: b.protected(),
 	}
 	for i := range b.c.RouteServers {
 		rs := &b.c.RouteServers[i]
@@ -203,19 +228,22 @@ func (b *planner) bgp() {
 		}
 		c.Neighbors = append(c.Neighbors, bgp.Neighbor{
 			Name: rs.Name, Role: policy.RouteServer, Addrs: rs.Addresses, ASN: rs.ASN,
-			LocalAddr: u.Address, DefaultRoute: mode, HoldTime: rs.HoldTime.Std(),
+			LocalAddr: u.Address, DefaultRoute: mode, HoldTime: rs.HoldTime.Std(), NextHop: rs.NextHop, Cap: rs.MaxRoutes,
 		})
 	}
 	for i := range b.c.Tunnels {
 		t := &b.c.Tunnels[i]
+		role := policy.Tunnel
+		if b.sibling(t) {
+			role = policy.Sibling
+		}
 		c.Neighbors = append(c.Neighbors, bgp.Neighbor{
-			Name: t.Name, Role: policy.Tunnel, Addrs: []netip.Addr{t.PeerAddress}, ASN: t.BGP.ASN,
+			Name: t.Name, Role: role, Addrs: []netip.Addr{t.PeerAddress}, ASN: t.BGP.ASN,
 			LocalAddr: t.Address.Addr(), LocalAddr6: t.Address6.Addr(), Interface: t.Name, HoldTime: t.BGP.HoldTime.Std(),
+			Password: b.password(fmt.Sprintf("tunnels[%d].bgp.password_file", i), t.BGP.PasswordFile), TTLSecurity: t.BGP.TTLSecurity, MaxPrefixes: t.BGP.MaxPrefixes,
 		})
 	}
-	for _, o := range b.c.Originate {
-		c.Originate = append(c.Originate, bgp.Origination{Prefix: o.Prefix, To: o.To})
-	}
+	c.Originate = b.originate()
 	if _, err := bgp.New(c, bgp.Options{Log: zap.NewNop()}); err != nil {
 		b.fail("", "", "%v", err)
 	}
@@ -257,7 +285,7 @@ func (b *planner) fib() {
 	n := fib.Node{
 		Interface: u.Interface, Address: u.Address, Gateway: u.Gateway, Subnet: u.Subnet, Overlays: b.overlays(),
 		Address6: u.Address6, Gateway6: u.Gateway6, Subnet6: u.Subnet6,
-		Tables: fib.Tables{Underlay: r.TableUnderlay, Site: r.TableSite, Remote: r.TableRemote},
+		Tables: fib.Tables{Underlay: r.TableUnderlay, Site: r.TableSite, Remote: r.TableRemote, Relay: r.TableRelay},
 		Mark:   r.Mark, Protocol: int(r.Protocol), RulePriority: r.RulePriority,
 	}
 	for _, a := range azure.ReservedAddresses() {
@@ -266,8 +294,12 @@ func (b *planner) fib() {
 	for _, rs := range b.c.RouteServers {
 		n.Pins = append(n.Pins, rs.Subnet)
 	}
-	for _, t := range b.c.Tunnels {
+	for i := range b.c.Tunnels {
+		t := &b.c.Tunnels[i]
 		n.Tunnels = append(n.Tunnels, t.Name)
+		if b.sibling(t) {
+			n.Siblings = append(n.Siblings, t.Name)
+		}
 		if pin := host(t.Remote); !slices.Contains(n.Pins, pin) {
 			n.Pins = append(n.Pins, pin)
 		}

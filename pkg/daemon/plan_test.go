@@ -47,7 +47,7 @@ func TestNewPlanFull(t *testing.T) {
 			Pins:     prefixes("168.63.129.16/32", "169.254.169.254/32", "192.0.2.64/27", "198.51.100.4/32", "2001:db8:1::4/128"),
 			Tunnels:  []string{"tr0", "tr1"},
 			Overlays: prefixes("169.254.77.0/30", "169.254.78.0/30", "2001:db8:78::/64"),
-			Tables:   fib.Tables{Underlay: 7001, Site: 7002, Remote: 7003},
+			Tables:   fib.Tables{Underlay: 7001, Site: 7002, Remote: 7003, Relay: 7004},
 			Mark:     0x7464, Protocol: 210, RulePriority: 7000,
 		},
 		Sysctls: []Sysctl{
@@ -55,6 +55,7 @@ func TestNewPlanFull(t *testing.T) {
 			{"net/ipv4/conf/eth0/rp_filter", "2"},
 			{"net/ipv4/conf/eth0/send_redirects", "0"},
 			{"net/ipv4/conf/all/send_redirects", "0"},
+			{"net/ipv4/fib_multipath_hash_policy", "1"},
 			{"net/ipv6/conf/eth0/accept_ra", "2"},
 			{"net/ipv6/conf/all/forwarding", "1"},
 			{"net/ipv4/conf/tr0/rp_filter", "2"},
@@ -71,22 +72,22 @@ func TestNewPlanFull(t *testing.T) {
 func fullNeighbors() (rs, tr0, tr1 bgp.Neighbor) {
 	rs = bgp.Neighbor{
 		Name: "ars", Role: policy.RouteServer, Addrs: []netip.Addr{addr("192.0.2.68"), addr("192.0.2.69")}, ASN: 65515,
-		LocalAddr: addr("192.0.2.4"), DefaultRoute: policy.DefaultDeny, HoldTime: 180 * time.Second,
+		LocalAddr: addr("192.0.2.4"), DefaultRoute: policy.DefaultDeny, HoldTime: 180 * time.Second, Cap: 4000,
 	}
 	tr0 = bgp.Neighbor{
 		Name: "tr0", Role: policy.Tunnel, Addrs: []netip.Addr{addr("169.254.77.2")}, ASN: 64513,
-		LocalAddr: addr("169.254.77.1"), Interface: "tr0", HoldTime: 9 * time.Second,
+		LocalAddr: addr("169.254.77.1"), Interface: "tr0", HoldTime: 9 * time.Second, MaxPrefixes: 20000,
 	}
 	tr1 = bgp.Neighbor{
 		Name: "tr1", Role: policy.Tunnel, Addrs: []netip.Addr{addr("169.254.78.2")}, ASN: 64514,
-		LocalAddr: addr("169.254.78.1"), LocalAddr6: addr("2001:db8:78::1"), Interface: "tr1", HoldTime: 30 * time.Second,
+		LocalAddr: addr("169.254.78.1"), LocalAddr6: addr("2001:db8:78::1"), Interface: "tr1", HoldTime: 30 * time.Second, MaxPrefixes: 20000,
 	}
 	return rs, tr0, tr1
 }
 
 func fullTunnels() []TunnelPlan {
 	return []TunnelPlan{{
-		Name: "tr0", Encapsulation: "vxlan",
+		Name: "tr0", Encapsulation: "vxlan", BFD: &BFDTimers{Interval: 300 * time.Millisecond, Multiplier: 3},
 		Endpoint: pump.EndpointConfig{Local: addrPort("192.0.2.4:4789"), Interface: "eth0", Mark: 0x7464},
 		Pump: pump.TunnelConfig{
 			Name: "tr0", Remote: addrPort("198.51.100.4:4789"), MTU: 1400, DSCP: pump.CopyDSCP,
@@ -97,7 +98,7 @@ func fullTunnels() []TunnelPlan {
 			Addrs: []netip.Addr{addr("169.254.77.1")}, PeerAddrs: []netip.Addr{addr("169.254.77.2")},
 		},
 	}, {
-		Name: "tr1", Encapsulation: "vxlan",
+		Name: "tr1", Encapsulation: "vxlan", BFD: &BFDTimers{Interval: 300 * time.Millisecond, Multiplier: 3},
 		Endpoint: pump.EndpointConfig{Local: addrPort("[2001:db8::4]:4790"), Interface: "eth0", Mark: 0x7464},
 		Pump: pump.TunnelConfig{
 			Name: "tr1", Remote: addrPort("[2001:db8:1::4]:4790"), MTU: 1300, DSCP: 46,
@@ -201,7 +202,7 @@ func TestNewPlanMistakes(t *testing.T) {
 		{"two at once", []string{"198.51.100.4", "192.0.2.4"}, card(func(f *Facts) { f.MTU = 1000 }), []string{"tunnels[0].remote: 192.0.2.4 is", "tunnels[0].mtu: 1400 and", "tunnels[0]: vxlan: both ends"}},
 		// A component's refusal is an error of the plan, even if the file's own rules had a hole.
 		{"VXLAN refuses", nil, func(_ *Facts, c *config.Config) { c.Tunnels[0].VXLAN.VNI = 0 }, []string{"tunnels[0]: "}},
-		{"BGP refuses", nil, func(_ *Facts, c *config.Config) { c.RouteServers[0].ASN = c.Node.ASN }, []string{`: bgp: neighbor "ars" has our own AS number`}},
+		{"BGP refuses", nil, func(_ *Facts, c *config.Config) { c.RouteServers[0].ASN = c.Node.ASN }, []string{`: bgp: neighbor "ars" has AS 64512 and we have 64512`}},
 		{"mode refused", nil, func(_ *Facts, c *config.Config) { c.RouteServers[0].DefaultRoute = "often" }, []string{"route_servers[0].default_route: "}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

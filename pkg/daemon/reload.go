@@ -27,6 +27,8 @@ type machine struct {
 	tunnels *tunnelSet
 	routes  *routeTable
 	speaker speakerControl
+	origins *origins
+	watch   func([]TunnelPlan) // starts and ends BFD sessions
 	// settings applies sysctls and remembers what they were.
 	settings func([]Sysctl) error
 	level    func(zapcore.Level)
@@ -51,7 +53,7 @@ func (m *machine) apply(ctx context.Context, d *Difference, from, to *Plan) erro
 		}
 	}
 	if len(d.Remove) > 0 {
-		_, err := m.speaker.Apply(ctx, without(from.BGP, d.Remove))
+		_, err := m.speaker.Apply(ctx, without(m.origins.effective(from), d.Remove))
 		note(err)
 		for _, name := range d.Remove {
 			note(m.tunnels.remove(name))
@@ -69,18 +71,20 @@ func (m *machine) apply(ctx context.Context, d *Difference, from, to *Plan) erro
 		note(m.settings(to.Sysctls))
 	}
 	if d.BGP || len(d.Remove) > 0 {
-		changes, err := m.speaker.Apply(ctx, to.BGP)
+		note(m.origins.sync(to.Probes))
+		changes, err := m.speaker.Apply(ctx, m.origins.effective(to))
 		note(err)
 		m.log.Info("BGP has the new configuration", zap.Strings("added", changes.Added), zap.Strings("removed", changes.Removed),
 			zap.Strings("reset", changes.Reset), zap.Int("announced", changes.Announced), zap.Int("withdrawn", changes.Withdrawn))
 	}
+	m.watch(to.Tunnels)
 	return errors.Join(errs...)
 }
 
 // rebuild makes a tunnel again whose device vanished, with its BGP session: the
 // session's sockets are bound to a device that is gone.
 func (m *machine) rebuild(ctx context.Context, name string, p *Plan) error {
-	if _, err := m.speaker.Apply(ctx, without(p.BGP, []string{name})); err != nil {
+	if _, err := m.speaker.Apply(ctx, without(m.origins.effective(p), []string{name})); err != nil {
 		return fmt.Errorf("end the BGP session of tunnel %s: %w", name, err)
 	}
 	err := m.tunnels.rebuild(name)
@@ -88,7 +92,8 @@ func (m *machine) rebuild(ctx context.Context, name string, p *Plan) error {
 		err = errors.Join(m.settings(p.Sysctls), m.routes.again())
 	}
 	// Also if the device is still missing: BGP tries the session until it is there.
-	_, aerr := m.speaker.Apply(ctx, p.BGP)
+	_, aerr := m.speaker.Apply(ctx, m.origins.effective(p))
+	m.watch(p.Tunnels)
 	return errors.Join(err, aerr)
 }
 

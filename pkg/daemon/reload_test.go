@@ -87,6 +87,7 @@ func newMachine(t *testing.T, p *Plan) (*machine, *recorder) {
 		}},
 		settings: func(list []Sysctl) error { return r.note("sysctls %d", len(list)) },
 		level:    func(l zapcore.Level) { _ = r.note("level %s", l) },
+		origins:  newOrigins(zap.NewNop()), watch: func([]TunnelPlan) {},
 	}
 	if err := m.routes.setNode(p.FIB); err != nil {
 		t.Fatal(err)
@@ -109,21 +110,21 @@ func TestMachineApplyOrder(t *testing.T) {
 		want           []string
 	}{
 		{"nothing", nodeYAML, nodeYAML, nil},
-		{"tunnel added: rules, device, sysctls, session", nodeYAML, both, []string{"kernel tr0 tr1", "open tr1", "sysctls 10", "bgp ars tr0 tr1"}},
+		{"tunnel added: rules, device, sysctls, session", nodeYAML, both, []string{"kernel tr0 tr1", "open tr1", "sysctls 11", "bgp ars tr0 tr1"}},
 		// The status has the tunnels in the file's order, whichever came first.
 		{"tunnel added in front", nodeYAML, edit(t, nodeYAML, "tunnels:\n", `tunnels:
   - {name: tr2, remote: 198.51.100.6, address: 169.254.79.1/30, peer_address: 169.254.79.2, vxlan: {vni: 7702}, bgp: {asn: 64515}}
-`), []string{"kernel tr2 tr0", "open tr2", "sysctls 8", "bgp ars tr2 tr0"}},
-		{"tunnel removed: session, device, rules", both, nodeYAML, []string{"bgp ars tr0", "close tr1", "kernel tr0", "sysctls 6", "bgp ars tr0"}},
+`), []string{"kernel tr2 tr0", "open tr2", "sysctls 9", "bgp ars tr2 tr0"}},
+		{"tunnel removed: session, device, rules", both, nodeYAML, []string{"bgp ars tr0", "close tr1", "kernel tr0", "sysctls 7", "bgp ars tr0"}},
 		{"remote changed", nodeYAML, edit(t, nodeYAML, "198.51.100.4", "198.51.100.5"), []string{
-			"bgp ars", "close tr0", "kernel tr0", "open tr0", "sysctls 6", "bgp ars tr0",
+			"bgp ars", "close tr0", "kernel tr0", "open tr0", "sysctls 7", "bgp ars tr0",
 		}},
 		// The session has to come back, though its configuration is the one that it had.
-		{"VNI changed", nodeYAML, edit(t, nodeYAML, "7700", "7702"), []string{"bgp ars", "close tr0", "open tr0", "sysctls 6", "bgp ars tr0"}},
+		{"VNI changed", nodeYAML, edit(t, nodeYAML, "7700", "7702"), []string{"bgp ars", "close tr0", "open tr0", "sysctls 7", "bgp ars tr0"}},
 		{"only BGP", nodeYAML, edit(t, nodeYAML, "64513", "64520"), []string{"bgp ars tr0"}},
 		{"only the log", nodeYAML, edit(t, nodeYAML, "level: info", "level: debug"), []string{"level debug"}},
 		{"one goes, one comes", nodeYAML, edit(t, nodeYAML, "name: tr0", "name: tr9", "to: [tr0]", "to: [tr9]"), []string{
-			"bgp ars", "close tr0", "kernel tr9", "open tr9", "sysctls 6", "bgp ars tr9",
+			"bgp ars", "close tr0", "kernel tr9", "open tr9", "sysctls 7", "bgp ars tr9",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -154,7 +155,7 @@ func TestMachineApplyOrder(t *testing.T) {
 func TestMachineApplyGoesOn(t *testing.T) {
 	t.Parallel()
 	from, to := mustPlan(t, nodeYAML), mustPlan(t, withTR1(t))
-	for _, failing := range []string{"kernel tr0 tr1", "open tr1", "sysctls 10", "bgp ars tr0 tr1"} {
+	for _, failing := range []string{"kernel tr0 tr1", "open tr1", "sysctls 11", "bgp ars tr0 tr1"} {
 		t.Run(failing, func(t *testing.T) {
 			t.Parallel()
 			m, r := newMachine(t, from)
@@ -163,7 +164,7 @@ func TestMachineApplyGoesOn(t *testing.T) {
 			if err := m.apply(t.Context(), compare(fileName, from, to), from, to); !errors.Is(err, boom) {
 				t.Errorf("error %v", err)
 			}
-			if d := diff([]string{"kernel tr0 tr1", "open tr1", "sysctls 10", "bgp ars tr0 tr1"}, r.calls); d != "" {
+			if d := diff([]string{"kernel tr0 tr1", "open tr1", "sysctls 11", "bgp ars tr0 tr1"}, r.calls); d != "" {
 				t.Errorf("calls (-want +got):\n%s", d)
 			}
 		})
@@ -174,7 +175,7 @@ func TestMachineRebuild(t *testing.T) {
 	t.Parallel()
 	p := mustPlan(t, nodeYAML)
 	boom := errors.New("no memory")
-	full := []string{"bgp ars", "close tr0", "open tr0", "sysctls 6", "kernel tr0", "bgp ars tr0"}
+	full := []string{"bgp ars", "close tr0", "open tr0", "sysctls 7", "kernel tr0", "bgp ars tr0"}
 	for _, c := range []struct {
 		name, failing string
 		want          []string

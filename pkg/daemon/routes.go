@@ -98,9 +98,9 @@ func (r *routeTable) applyLocked() error {
 func learned(bests []bgp.Best) []fib.Learned {
 	list := make([]fib.Learned, len(bests))
 	for i, b := range bests {
-		list[i] = fib.Learned{Prefix: b.Prefix}
-		if b.Role == policy.Tunnel {
-			list[i].Tunnel = b.Neighbor
+		list[i] = fib.Learned{Prefix: b.Prefix, Nowhere: b.Role == 0}
+		if b.Role == policy.Tunnel || b.Role == policy.Sibling {
+			list[i].Tunnels = append([]string{b.Neighbor}, b.Also...)
 		}
 	}
 	return list

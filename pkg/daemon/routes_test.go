@@ -149,11 +149,12 @@ func TestRouteTableView(t *testing.T) {
 		Table  uint32
 		Device string
 	}
-	// Some default of a site goes out of the card and hides nothing here.
+	// What came out of a tunnel and belongs behind it does not fall to the card's default.
 	want := []at{
 		{prefix("198.51.100.0/25"), 7003, "tr0"},
 		{prefix("203.0.113.0/24"), 7002, "eth0"},
 		{prefix("0.0.0.0/0"), 7002, "eth0"},
+		{prefix("198.51.100.0/25"), 7002, ""},
 	}
 	var got []at
 	for _, x := range r.view().Want.Routes {
@@ -182,7 +183,7 @@ func TestRouteTableView(t *testing.T) {
 func TestLearned(t *testing.T) {
 	t.Parallel()
 	want := []fib.Learned{
-		{Prefix: prefix("198.51.100.0/25"), Tunnel: "tr0"},
+		{Prefix: prefix("198.51.100.0/25"), Tunnels: []string{"tr0"}},
 		{Prefix: prefix("203.0.113.0/24")}, // a Route Server's name is no device's
 		{Prefix: prefix("0.0.0.0/0")},
 	}

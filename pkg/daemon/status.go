@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/transitd/transitd/bgp"
+	"github.com/transitd/transitd/bgp/bfd"
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/version"
@@ -22,6 +23,8 @@ type snapshot struct {
 	Site, Remote int // routes in the kernel
 	Repaired     uint64
 	Strangers    uint64
+	BFD          map[string]bfd.Status
+	Drain        control.Drain
 	Problems     []string // of the daemon itself: a reload that was half done, a sysctl
 }
 
@@ -36,10 +39,13 @@ func (s *snapshot) status() control.Status {
 		Tunnels: make([]control.Tunnel, len(s.Tunnels)),
 		BGP:     make([]control.Session, len(s.Sessions)),
 		Routes:  control.RouteCounts{Site: s.Site, Remote: s.Remote, Repaired: s.Repaired},
-		Refused: control.Refused{BGP: s.Strangers},
+		Refused: control.Refused{BGP: s.Strangers}, Drain: s.Drain,
 	}
 	for i, t := range s.Tunnels {
 		st.Tunnels[i] = tunnelStatus(t)
+		if b, ok := s.BFD[t.Plan.Name]; ok {
+			st.Tunnels[i].BFD = bfdStatus(b)
+		}
 	}
 	for i, b := range s.Sessions {
 		st.BGP[i] = control.Session{
@@ -49,6 +55,13 @@ func (s *snapshot) status() control.Status {
 	}
 	st.Health, st.Warnings = s.health()
 	return st
+}
+
+func bfdStatus(b bfd.Status) *control.BFD {
+	return &control.BFD{
+		State: b.State.String(), IntervalUS: uint64(b.TxInterval / time.Microsecond),
+		DetectUS: uint64(b.DetectionTime / time.Microsecond), Flaps: b.Flaps,
+	}
 }
 
 func tunnelStatus(t TunnelView) control.Tunnel {
@@ -73,11 +86,18 @@ func (s *snapshot) health() (control.Health, []string) {
 	warnings := []string{}
 	tunnelsUp := 0
 	for _, t := range s.Tunnels {
-		if t.Up {
-			tunnelsUp++
-		} else {
+		b, watched := s.BFD[t.Plan.Name]
+		switch {
+		case !t.Up:
 			warnings = append(warnings, tunnelWarning(t))
+			continue
+		case watched && b.State != bfd.Up && b.Flaps > 0: // it was up once
+			warnings = append(warnings, fmt.Sprintf("tunnel %s: BFD is %s (%s): nothing gets through", t.Plan.Name, b.State, b.Diagnostic))
 		}
+		tunnelsUp++
+	}
+	if s.Drain.State != "" && s.Drain.State != control.DrainNone {
+		warnings = append(warnings, fmt.Sprintf("the node is being drained (%s): %s", s.Drain.State, s.Drain.Note))
 	}
 	sessionsUp := 0
 	for _, b := range s.Sessions {

@@ -32,6 +32,8 @@ func wantedSysctls(iface string, tunnels []string, ipv6 bool) []Sysctl {
 		// A packet that leaves by the card it came from is normal here, and nobody may be told to go around us.
 		{"net/ipv4/conf/" + iface + "/send_redirects", "0"},
 		{"net/ipv4/conf/all/send_redirects", "0"},
+		// Equal tunnels share traffic by flow, not by pair of addresses.
+		{"net/ipv4/fib_multipath_hash_policy", "1"},
 	}
 	if ipv6 {
 		list = append(list,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/transitd/transitd/bgp"
@@ -27,6 +28,13 @@ func (d *Daemon) Status() control.Status {
 	if p := d.problem.Load(); p != nil {
 		s.Problems = append(s.Problems, *p)
 	}
+	s.Problems = append(s.Problems, d.machine.origins.warnings()...)
+	for _, b := range d.speaker.Budgets() {
+		if b.Level != policy.BudgetOK || b.Aggregated > 0 {
+			s.Problems = append(s.Problems, fmt.Sprintf("route server %s: %s", b.Neighbor, b.Reason))
+		}
+	}
+	s.BFD, s.Drain = d.liveness.statuses(), d.drainer.view()
 	return s.status()
 }
 
@@ -108,8 +116,8 @@ func kernelRoutes(v routeView) control.Routes {
 	}
 	for _, r := range v.Want.Routes {
 		k := control.KernelRoute{
-			Prefix: r.Prefix.String(), Table: tableName(v.Node.Tables, r.Table), TableID: r.Table, Type: "unicast",
-			Device: r.Device, Gateway: text(r.Gateway), Source: text(r.Source),
+			Prefix: r.Prefix.String(), Table: tableName(v.Node.Tables, r.Table), TableID: r.Table, Type: routeType(r),
+			Device: strings.Join(r.Devices(), ","), Gateway: text(r.Gateway), Source: text(r.Source),
 		}
 		if r.Table != v.Node.Tables.Underlay {
 			k.Neighbor = neighbor[k.Prefix]
@@ -119,6 +127,13 @@ func kernelRoutes(v routeView) control.Routes {
 	slices.SortStableFunc(answer.Routes, func(a, b control.KernelRoute) int { return cmp.Compare(a.TableID, b.TableID) })
 	answer.Refused = refusedRoutes(v.Refused)
 	return answer
+}
+
+func routeType(r fib.Route) string {
+	if r.Unreachable {
+		return "unreachable"
+	}
+	return "unicast"
 }
 
 func refusedRoutes(list []fib.Refused) []control.RefusedRoute {
@@ -133,4 +148,17 @@ func refusedRoutes(list []fib.Refused) []control.RefusedRoute {
 func (d *Daemon) Explain(_ context.Context, target string) (control.Explanation, error) {
 	e := explainer{bgp: d.speaker, kernel: d.keeper, plan: d.plan.Load(), refused: d.machine.routes.view().Refused}
 	return e.explain(target)
+}
+
+// Drain takes the node out of the traffic, or brings it back.
+func (d *Daemon) Drain(ctx context.Context, back bool) (control.Drained, error) {
+	if d.stopping.Load() {
+		return control.Drained{}, &control.Error{Code: control.CodeStopping, Message: "the daemon is stopping"}
+	}
+	do := d.drainer.drain
+	if back {
+		do = d.drainer.undrain
+	}
+	err := do(context.WithoutCancel(ctx))
+	return control.Drained{Version: control.V1(), Drain: d.drainer.view()}, err
 }
