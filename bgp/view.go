@@ -249,3 +249,24 @@ func (r *rib) explain(p netip.Prefix) Story {
 	}
 	return story
 }
+
+// TunnelsOf names the tunnels through which routes of a site came, by their tags.
+func (s *Speaker) TunnelsOf(site string) (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	number := policy.SiteNumber(site)
+	for _, nb := range s.rib.neighbors {
+		told := slices.ContainsFunc(nb.sessions, func(sess *session) bool {
+			for _, rx := range sess.received {
+				if policy.Tagged(rx.route, number) {
+					return true
+				}
+			}
+			return false
+		})
+		if told && nb.conf.Role != policy.RouteServer {
+			names = append(names, nb.conf.Name)
+		}
+	}
+	return names
+}

@@ -38,17 +38,16 @@ func (s *Session) run() {
 	for {
 		due := s.due()
 		poll(fds, time.Until(due))
-		now := time.Now()
 		switch s.stop.Load() {
 		case leaving:
-			s.leave(now)
+			s.leave(time.Now())
 			return
 		case closing:
 			return
 		}
 		// The order matters: what has arrived while we did not run counts, so it
 		// is received before silence is judged.
-		s.drain(now)
+		now := s.drain()
 		s.mu.Lock()
 		s.machine.late(now, now.Sub(due))
 		out := s.machine.tick(now)
@@ -67,23 +66,28 @@ func (s *Session) due() time.Time {
 	return time.Now().Add(idle)
 }
 
-// drain receives what waits in the socket.
-func (s *Session) drain(now time.Time) {
+// drain receives what waits in the socket, and returns a moment up to which all
+// that has arrived is received: that is the time by which silence is judged. We
+// may lose the CPU between any two lines of this, so the moment lies before the
+// socket was found empty, and a packet counts from after it was read.
+func (s *Session) drain() (until time.Time) {
 	for range drainMost {
+		until = time.Now()
 		d, err := s.reader.read()
 		if errors.Is(err, unix.EAGAIN) {
-			return
+			break
 		}
 		s.mu.Lock()
 		var out output
 		if err == nil {
-			out = s.machine.receive(now, d)
+			out = s.machine.receive(time.Now(), d)
 		} else {
 			s.rxErrors++ // taking it has cleared it
 		}
 		s.mu.Unlock()
 		s.do(out)
 	}
+	return until
 }
 
 // do carries out what the machine asks for.

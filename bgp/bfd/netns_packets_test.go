@@ -69,7 +69,18 @@ func TestNetnsHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	start(t, w.ours, Config{Local: local(), Peer: remote(), Interface: "tr0"})
+	s := start(t, w.ours, Config{Local: local(), Peer: remote(), Interface: "tr0", Mark: 7})
+	for _, fd := range []int{s.tx, s.reader.fd} {
+		device, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+		if err != nil || device != "tr0" {
+			t.Errorf("bound to %q, %v", device, err)
+		}
+		for opt, want := range map[int]int{unix.SO_MARK: 7, unix.SO_PRIORITY: 6} {
+			if got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, opt); err != nil || got != want {
+				t.Errorf("option %d is %d, %v", opt, got, err)
+			}
+		}
+	}
 	poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 2*time.Second)
 	var payload, control [128]byte
 	n, cn, _, from, err := unix.Recvmsg(fd, payload[:], control[:], 0)

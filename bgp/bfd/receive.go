@@ -38,7 +38,7 @@ func (m *machine) receive(now time.Time, d datagram) output {
 		out.packet, out.send = m.current(), true
 		// The answer carries all news there are, except that of a Poll Sequence
 		// of ours: Poll and Final exclude each other (section 6.5).
-		if m.spoke {
+		if m.spoke && !m.polling {
 			m.sent = out.packet
 		}
 		out.packet.final = true

@@ -46,6 +46,11 @@ func siteTag(asn, site uint32) LargeCommunity {
 	return LargeCommunity{Global: asn, Local1: functionSite, Local2: site}
 }
 
+// Tagged reports whether anybody's tag on a route names the site.
+func Tagged(r Route, site uint32) bool {
+	return slices.ContainsFunc(r.Large, func(c LargeCommunity) bool { return c.Local1 == functionSite && c.Local2 == site })
+}
+
 // ours reports whether only transitd nodes of this network give c a meaning.
 func (env *Env) ours(c LargeCommunity) bool {
 	return c.Global == env.ASN || c.Local1 == functionSite && slices.Contains(env.TunnelASNs, c.Global)

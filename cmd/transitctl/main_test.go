@@ -89,7 +89,7 @@ func (f fixtures) Routes() (r control.Routes, err error) {
 	return r, err
 }
 
-func (f fixtures) Explain(_ context.Context, _ string) (e control.Explanation, err error) {
+func (f fixtures) Explain(_ context.Context, _, _ string) (e control.Explanation, err error) {
 	err = f.read("explain.json", &e)
 	return e, err
 }

@@ -34,6 +34,17 @@ func (a *app) printReload(r control.Reload) {
 	for _, line := range r.Changes {
 		a.printf("%s", line)
 	}
+	for _, n := range r.Routes {
+		if n.Reset {
+			a.printf("%s: its sessions would start anew", n.Neighbor)
+		}
+		for _, p := range n.Withdraw {
+			a.printf("%s: would withdraw %s", n.Neighbor, p)
+		}
+		for _, b := range n.Announce {
+			a.printf("%s: would announce %s, AS path %s", n.Neighbor, b.Prefix, path(b.ASPath))
+		}
+	}
 	if r.DryRun {
 		a.printf("dry run: nothing was touched")
 	}

@@ -41,7 +41,8 @@ func (a *app) printRoutes(r control.Routes) {
 }
 
 func (a *app) explainCommand() *cobra.Command {
-	return &cobra.Command{
+	var from string
+	cmd := &cobra.Command{
 		Use: "explain PREFIX|ADDRESS", Short: "Why packets to a destination go where they go",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -57,13 +58,15 @@ func (a *app) explainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e, err := client.Explain(cmd.Context(), args[0])
+			e, err := client.Explain(cmd.Context(), args[0], from)
 			if err != nil {
 				return err
 			}
 			return a.show(e, func() { a.printExplanation(e) })
 		},
 	}
+	cmd.Flags().StringVar(&from, "from", "", "only packets from there: a site, a tunnel or a Route Server")
+	return cmd
 }
 
 func (a *app) printExplanation(e control.Explanation) {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/daemon"
 )
 
@@ -22,19 +23,30 @@ type checked struct {
 	Errors        config.Errors `json:"errors"`
 	// Notes say what could not be checked on this machine.
 	Notes []string `json:"notes"`
+	// Routes are what neighbours would be told, with --against.
+	Routes []control.RouteChanges `json:"routes,omitempty"`
 }
 
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "check -c FILE", Short: "Say everything that is wrong with a configuration; touches nothing", Args: noArgs}
 	file, output := fileFlag(cmd), outputFlag(cmd)
+	against := cmd.Flags().String("against", "", "the configuration in force: say what the new one would announce and withdraw, per neighbour")
+	routes := cmd.Flags().String("routes", "", "with --against: what neighbours have told, as \"transitctl bgp routes -o json\" writes it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *routes != "" && *against == "" {
+			return &usageError{errors.New("--routes goes with --against")}
+		}
 		notes, err := daemon.Check(*file)
+		var changes []control.RouteChanges
+		if err == nil && *against != "" {
+			changes, err = daemon.CheckAgainst(*file, *against, *routes)
+		}
 		list := config.AsErrors(err)
 		if err != nil && list == nil {
 			list = config.Errors{{File: *file, Msg: err.Error(), Err: err}}
 		}
 		if *output == "json" {
-			r := checked{SchemaVersion: 1, OK: err == nil, Errors: list, Notes: notes}
+			r := checked{SchemaVersion: 1, OK: err == nil, Errors: list, Notes: notes, Routes: changes}
 			if r.Errors == nil {
 				r.Errors = config.Errors{}
 			}
@@ -51,6 +63,14 @@ func checkCommand() *cobra.Command {
 		}
 		if err != nil {
 			return list
+		}
+		for _, n := range changes {
+			for _, p := range n.Withdraw {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: would withdraw %s\n", n.Neighbor, p)
+			}
+			for _, r := range n.Announce {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: would announce %s\n", n.Neighbor, r.Prefix)
+			}
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", *file)
 		return err

@@ -237,6 +237,17 @@ type Reload struct {
 	Changed bool `json:"changed"`
 	// Changes says what was done, one line each.
 	Changes []string `json:"changes"`
+	// Routes says, in a dry run, what would be announced and withdrawn, for each neighbour for whom that is anything.
+	Routes []RouteChanges `json:"routes,omitempty"`
+}
+
+// RouteChanges are what one neighbour would be told.
+type RouteChanges struct {
+	Neighbor string     `json:"neighbor"`
+	Announce []BGPRoute `json:"announce"`
+	Withdraw []string   `json:"withdraw"`
+	// Reset says that its sessions start anew, so that it forgets everything meanwhile.
+	Reset bool `json:"reset"`
 }
 
 // Failure is the answer to every request that was not fulfilled.

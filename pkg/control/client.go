@@ -82,8 +82,13 @@ func (c *Client) Routes(ctx context.Context) (r Routes, err error) {
 }
 
 // Explain asks why packets to a prefix or an address go where they go.
-func (c *Client) Explain(ctx context.Context, target string) (e Explanation, err error) {
-	err = c.do(ctx, http.MethodGet, "/v1/explain", url.Values{"target": {target}}, nil, &e)
+// A site, a tunnel or a Route Server in from leaves out packets from elsewhere; empty is from everywhere.
+func (c *Client) Explain(ctx context.Context, target, from string) (e Explanation, err error) {
+	q := url.Values{"target": {target}}
+	if from != "" {
+		q.Set("from", from)
+	}
+	err = c.do(ctx, http.MethodGet, "/v1/explain", q, nil, &e)
 	return e, err
 }
 

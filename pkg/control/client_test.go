@@ -32,13 +32,13 @@ func TestClientRoundTrip(t *testing.T) {
 	if _, err := c.Routes(ctx); err != nil {
 		t.Errorf("Routes: %v", err)
 	}
-	if got, err := c.Explain(ctx, "2001:db8::/32"); err != nil || got.Target != "2001:db8::/32" {
+	if got, err := c.Explain(ctx, "2001:db8::/32", ""); err != nil || got.Target != "2001:db8::/32" {
 		t.Errorf("Explain: %+v, %v", got, err)
 	}
 	if _, err := c.Reload(ctx, ReloadRequest{DryRun: true}); err != nil || !(<-f.reloads).DryRun {
 		t.Errorf("Reload: %v", err)
 	}
-	_, err = c.Explain(ctx, "nonsense")
+	_, err = c.Explain(ctx, "nonsense", "")
 	if refused, ok := errors.AsType[*Error](err); !ok || refused.Code != CodeBadRequest {
 		t.Errorf("a refusal arrives as %v", err)
 	}

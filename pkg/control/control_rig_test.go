@@ -36,7 +36,7 @@ func (f *fakeDaemon) BGPRoutes(q BGPRoutesQuery) (BGPRoutes, error) {
 
 func (f *fakeDaemon) Routes() (Routes, error) { return Routes{Version: V1()}, f.err }
 
-func (f *fakeDaemon) Explain(_ context.Context, target string) (Explanation, error) {
+func (f *fakeDaemon) Explain(_ context.Context, target, _ string) (Explanation, error) {
 	return Explanation{Version: V1(), Target: target}, f.err
 }
 

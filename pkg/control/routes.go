@@ -22,7 +22,7 @@ func (s *Server) dispatch(r *http.Request) (any, error) {
 		"/v1/bgp":        {http.MethodGet, nil, s.sessions},
 		"/v1/bgp/routes": {http.MethodGet, []string{"direction", "peer"}, s.bgpRoutes},
 		"/v1/routes":     {http.MethodGet, nil, s.routes},
-		"/v1/explain":    {http.MethodGet, []string{"target"}, s.explain},
+		"/v1/explain":    {http.MethodGet, []string{"target", "from"}, s.explain},
 		"/v1/reload":     {http.MethodPost, nil, s.reload},
 		"/v1/drain":      {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), false) }},
 		"/v1/undrain":    {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), true) }},
@@ -88,7 +88,7 @@ func (s *Server) explain(r *http.Request, q url.Values) (any, error) {
 	if _, err := ParseTarget(target); err != nil {
 		return nil, &Error{Code: CodeBadRequest, Message: err.Error()}
 	}
-	return s.daemon.Explain(r.Context(), target)
+	return s.daemon.Explain(r.Context(), target, q.Get("from"))
 }
 
 func (s *Server) reload(r *http.Request, _ url.Values) (any, error) {

@@ -35,7 +35,7 @@ type Daemon interface {
 	Status() Status
 	BGPRoutes(BGPRoutesQuery) (BGPRoutes, error)
 	Routes() (Routes, error)
-	Explain(ctx context.Context, target string) (Explanation, error)
+	Explain(ctx context.Context, target, from string) (Explanation, error)
 	Reload(ctx context.Context, req ReloadRequest) (Reload, error)
 	// Drain begins to take the node out of the traffic, or brings it back, and
 	// returns at once; Status tells how far it is.

@@ -107,7 +107,7 @@ func checkAnswers(t *testing.T, r *running) {
 	if err != nil || len(told.Routes) != 1 || told.Routes[0].Prefix != "0.0.0.0/0" {
 		t.Errorf("announced %+v, %v", told, err)
 	}
-	x, err := r.client.Explain(t.Context(), "198.51.100.4")
+	x, err := r.client.Explain(t.Context(), "198.51.100.4", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 type storyteller interface {
 	Explain(netip.Prefix) bgp.Story
 	ExplainAddr(netip.Addr) bgp.Story
+	TunnelsOf(site string) []string
 }
 
 // kernelReader asks the kernel where it would send a packet.
@@ -35,7 +36,8 @@ type explainer struct {
 }
 
 // explain tells why packets to a prefix or an address go where they go.
-func (e *explainer) explain(target string) (control.Explanation, error) {
+// A site's, tunnel's or Route Server's name in from leaves out packets from elsewhere.
+func (e *explainer) explain(target, from string) (control.Explanation, error) {
 	p, err := control.ParseTarget(target)
 	if err != nil {
 		return control.Explanation{}, &control.Error{Code: control.CodeBadRequest, Message: err.Error()}
@@ -65,7 +67,11 @@ func (e *explainer) explain(target string) (control.Explanation, error) {
 			x.Refused = &control.RefusedRoute{Prefix: r.Prefix.String(), Rule: r.Rule, Reason: r.Reason}
 		}
 	}
-	e.lookups(&x, destination(p))
+	doors, err := e.doors(from)
+	if err != nil {
+		return x, err
+	}
+	e.lookups(&x, destination(p), doors)
 	x.Story = e.tell(&x, story)
 	return x, nil
 }
@@ -94,12 +100,8 @@ func bestFirst(a, b control.BGPRoute) int {
 
 // lookups asks the kernel for packets from everywhere, and for the outer
 // packets of the tunnels that they are led into.
-func (e *explainer) lookups(x *control.Explanation, dst netip.Addr) {
-	from := []string{e.plan.Underlay.Interface}
-	for _, t := range e.plan.Tunnels {
-		from = append(from, t.Name)
-	}
-	for _, iif := range append(from, "") {
+func (e *explainer) lookups(x *control.Explanation, dst netip.Addr, doors []string) {
+	for _, iif := range doors {
 		x.Lookups = append(x.Lookups, e.lookup(dst, iif, 0))
 	}
 	for _, t := range e.plan.Tunnels {
@@ -111,6 +113,29 @@ func (e *explainer) lookups(x *control.Explanation, dst netip.Addr) {
 			})
 		}
 	}
+}
+
+// doors are the devices by which packets of a site come in: the card for our own
+// site, or the tunnels through which a site's routes came. Empty is this host.
+func (e *explainer) doors(from string) ([]string, error) {
+	card := e.plan.Underlay.Interface
+	var all []string
+	for _, t := range e.plan.Tunnels {
+		all = append(all, t.Name)
+	}
+	isRouteServer := slices.ContainsFunc(e.plan.BGP.Neighbors, func(n bgp.Neighbor) bool { return n.Role == policy.RouteServer && n.Name == from })
+	switch {
+	case from == "":
+		return append(append([]string{card}, all...), ""), nil
+	case from == e.plan.Node.Site || from == card || isRouteServer:
+		return []string{card}, nil
+	case slices.Contains(all, from):
+		return []string{from}, nil
+	}
+	if through := e.bgp.TunnelsOf(from); len(through) > 0 {
+		return through, nil
+	}
+	return nil, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("%.60q is neither our own site, a tunnel, a Route Server nor a site whose routes came through a tunnel", from)}
 }
 
 func (e *explainer) lookup(dst netip.Addr, iif string, mark uint32) control.Lookup {
@@ -172,6 +197,9 @@ func (e *explainer) tell(x *control.Explanation, story bgp.Story) (lines []strin
 		say("%s belongs to %s, told by %s %s (%s), AS path %s.", x.Target, story.Prefix,
 			roleWords(story.Best.Role), story.Best.Neighbor, story.Route.From.Peer, orNone(story.Route.PathString()))
 		say("This route is used: %s.", story.Why)
+		if len(story.Best.Also) > 0 {
+			say("Routes of the same cost share the traffic by flow: %s.", strings.Join(append([]string{story.Best.Neighbor}, story.Best.Also...), ", "))
+		}
 	}
 	var told, spared []string
 	for _, a := range x.Announced {

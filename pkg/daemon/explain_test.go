@@ -19,6 +19,13 @@ type fakeStory struct {
 	asked []string
 }
 
+func (f *fakeStory) TunnelsOf(site string) []string {
+	if site == "transit" {
+		return []string{"tr0"}
+	}
+	return nil
+}
+
 func (f *fakeStory) Explain(p netip.Prefix) bgp.Story {
 	f.asked = append(f.asked, "prefix "+p.String())
 	return f.story
@@ -93,7 +100,7 @@ func TestExplainRemote(t *testing.T) {
 		{Prefix: prefix("203.0.113.0/24"), Rule: "covers-pinned", Reason: "it would lead the node away"},
 		{Prefix: prefix("203.0.113.0/25"), Rule: "other"},
 	}
-	x, err := e.explain("203.0.113.9")
+	x, err := e.explain("203.0.113.9", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +194,7 @@ func TestExplainTarget(t *testing.T) {
 		t.Run(c.target, func(t *testing.T) {
 			t.Parallel()
 			e, b, k := newExplainer(t, bgp.Story{Why: "w"}, nil)
-			x, err := e.explain(c.target)
+			x, err := e.explain(c.target, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +220,7 @@ func TestExplainTarget(t *testing.T) {
 func TestExplainBadTarget(t *testing.T) {
 	t.Parallel()
 	e, _, _ := newExplainer(t, bgp.Story{}, nil)
-	_, err := e.explain("everything")
+	_, err := e.explain("everything", "")
 	if x, ok := errors.AsType[*control.Error](err); !ok || x.Code != control.CodeBadRequest {
 		t.Errorf("error %v", err)
 	}
@@ -242,5 +249,30 @@ func TestTableName(t *testing.T) {
 		if got := tableName(tables, id); got != want {
 			t.Errorf("table %d is %q, want %q", id, got, want)
 		}
+	}
+}
+
+// A packet of a site enters by the card or by the tunnels that lead to the site.
+func TestExplainFrom(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[string][]string{
+		"hub": {"eth0"}, "ars": {"eth0"}, "tr0": {"tr0"}, "transit": {"tr0"}, "": {"eth0", "tr0", "this host"},
+	} {
+		e, _, _ := newExplainer(t, remoteStory(), nil)
+		x, err := e.explain("203.0.113.9", from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range x.Lookups {
+			got = append(got, l.From)
+		}
+		if d := diff(want, got); d != "" {
+			t.Errorf("from %q (-want +got):\n%s", from, d)
+		}
+	}
+	e, _, _ := newExplainer(t, remoteStory(), nil)
+	if _, err := e.explain("203.0.113.9", "mars"); err == nil {
+		t.Error("a site that nobody knows was taken")
 	}
 }

@@ -129,6 +129,13 @@ func (d *Daemon) Reload(ctx context.Context, req control.ReloadRequest) (control
 		return control.Reload{}, refusal(err)
 	}
 	answer := control.Reload{Version: control.V1(), DryRun: req.DryRun, Changed: !diff.Empty(), Changes: append([]string{}, diff.Lines...)}
+	if req.DryRun {
+		list, err := d.speaker.Preview(ctx, d.machine.origins.effective(to))
+		if err != nil {
+			return answer, err
+		}
+		answer.Routes = routeChanges(list, to.Node.ASN)
+	}
 	if req.DryRun || diff.Empty() {
 		d.log.Info("configuration read again", zap.Bool("changed", answer.Changed), zap.Bool("dry_run", req.DryRun))
 		return answer, nil

@@ -145,9 +145,9 @@ func refusedRoutes(list []fib.Refused) []control.RefusedRoute {
 }
 
 // Explain tells why packets to a prefix or an address go where they go.
-func (d *Daemon) Explain(_ context.Context, target string) (control.Explanation, error) {
+func (d *Daemon) Explain(_ context.Context, target, from string) (control.Explanation, error) {
 	e := explainer{bgp: d.speaker, kernel: d.keeper, plan: d.plan.Load(), refused: d.machine.routes.view().Refused}
-	return e.explain(target)
+	return e.explain(target, from)
 }
 
 // Drain takes the node out of the traffic, or brings it back.
