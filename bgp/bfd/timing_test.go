@@ -109,6 +109,10 @@ func TestSlowUnlessUp(t *testing.T) {
 	if p := r.last(); p.minTx != time.Second || p.minRx != 300*ms || p.state != Down || p.multiplier != 3 || p.yours != 0 || p.mine != ours || p.poll {
 		t.Errorf("sent %+v", p)
 	}
+	r.hear(from(Down))
+	if p := r.last(); p.minTx != time.Second || p.state != Init || p.yours != theirs || p.poll {
+		t.Errorf("sent %+v", p)
+	}
 	slow := newRig(t, func(c *Config) { c.Interval = 2 * time.Second })
 	slow.pass(0)
 	if p := slow.last(); p.minTx != 2*time.Second {

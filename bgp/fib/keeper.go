@@ -30,6 +30,7 @@ type Keeper struct {
 	mu       sync.Mutex
 	k        *kernel
 	want     State
+	have     *State  // what the kernel holds, as we left it; nil: not known, ask it
 	adopted  []Route // a predecessor's, not swept yet
 	started  bool    // the kernel's state was read
 	closed   bool
@@ -81,6 +82,14 @@ func (k *Keeper) Set(want State, sweep bool) error {
 	return err
 }
 
+// Forget has the next Set ask the kernel what it holds, after a device was made
+// anew: it took its routes with it, and IPv4 says nothing of that.
+func (k *Keeper) Forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.have = nil
+}
+
 // adoptLocked finds what a predecessor left in the tables of learned routes. What it left
 // of rules and pins follows from the configuration, so it is not kept.
 func (k *Keeper) adoptLocked() error {
@@ -117,16 +126,26 @@ func (k *Keeper) target() State {
 }
 
 // enforceLocked compares with the kernel and changes it; it returns what was changed.
+//
+// A dump of 10,000 routes takes longer than adding a thousand, so the kernel is
+// asked only when somebody else may have changed something: the monitor tells.
 func (k *Keeper) enforceLocked() (Changes, error) {
-	have, err := k.k.state()
-	if err != nil {
-		return Changes{}, err
+	if k.have == nil {
+		have, err := k.k.state()
+		if err != nil {
+			return Changes{}, err
+		}
+		k.have = &have
 	}
 	target := k.target()
 	// A predecessor's routes by a device that is gone went with it.
-	changes := Diff(have, target)
+	changes := Diff(*k.have, target)
 	changes.SetRoutes = slices.DeleteFunc(changes.SetRoutes, func(r Route) bool { return slices.Contains(k.adopted, r) })
 	done, err := k.k.apply(changes)
+	k.have = &target
+	if err != nil || len(k.adopted) > 0 {
+		k.have = nil
+	}
 	k.countLocked(target)
 	return done, err
 }
@@ -178,6 +197,7 @@ func (k *Keeper) audit() error {
 	if !k.started || k.closed {
 		return nil
 	}
+	k.have = nil
 	done, err := k.enforceLocked()
 	if n := done.Len(); n > 0 {
 		k.repaired += uint64(n)

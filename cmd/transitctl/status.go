@@ -76,11 +76,11 @@ func (a *app) printTunnels(tunnels []control.Tunnel) {
 	rows := make([][]cell, len(tunnels))
 	for i, t := range tunnels {
 		rows[i] = []cell{
-			c(t.Name), state(t.State, t.State == control.TunnelUp), c(t.Encapsulation), c(t.Remote), c(t.MTU),
+			c(t.Name), state(t.State, t.State == control.TunnelUp), c(t.Encapsulation), c(t.Remote), c(t.MTU), bfd(t),
 			c(rtt(t)), c(loss(t)), c(bytes(t.TXBytes)), c(bytes(t.RXBytes)), c(dropSum(t)),
 		}
 	}
-	a.table([]string{"TUNNEL", "STATE", "ENCAPSULATION", "REMOTE", "MTU", "RTT", "LOSS", "SENT", "RECEIVED", "DROPS"}, rows)
+	a.table([]string{"TUNNEL", "STATE", "ENCAPSULATION", "REMOTE", "MTU", "BFD", "RTT", "LOSS", "SENT", "RECEIVED", "DROPS"}, rows)
 }
 
 // printTunnelDetails adds packets and the reasons of drops to the overview.
@@ -96,6 +96,13 @@ func (a *app) printTunnelDetails(tunnels []control.Tunnel) {
 			a.printf("  dropped %d: %s", t.Drops[reason], strings.ReplaceAll(reason, "_", " "))
 		}
 	}
+}
+
+func bfd(t control.Tunnel) cell {
+	if t.BFD == nil {
+		return c("")
+	}
+	return state(t.BFD.State, t.BFD.State == "up")
 }
 
 func rtt(t control.Tunnel) string {

@@ -42,6 +42,8 @@ func (r *recorder) Apply(_ context.Context, c bgp.Config) (bgp.Changes, error) {
 }
 
 // Set is the kernel's.
+func (r *recorder) Forget() {}
+
 func (r *recorder) Set(want fib.State, _ bool) error {
 	var names []string
 	for _, x := range want.Rules {

@@ -14,6 +14,7 @@ import (
 // kernelWriter makes the kernel hold what is wanted; fib.Keeper does.
 type kernelWriter interface {
 	Set(want fib.State, sweep bool) error
+	Forget()
 }
 
 // routeTable brings together where the node stands and what BGP chose, and hands
@@ -75,6 +76,7 @@ func (r *routeTable) tick() {
 func (r *routeTable) again() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.kernel.Forget()
 	return r.applyLocked()
 }
 

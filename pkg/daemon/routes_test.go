@@ -19,6 +19,8 @@ type fakeKernel struct {
 	err    error
 }
 
+func (k *fakeKernel) Forget() {}
+
 func (k *fakeKernel) Set(want fib.State, sweep bool) error {
 	k.sweeps, k.want = append(k.sweeps, sweep), want
 	return k.err
