@@ -13,6 +13,11 @@ import (
 // auditEvery is how often everything is compared without a reason.
 const auditEvery = 30 * time.Second
 
+// refusalTime is how long a predecessor's refusals stay: packets for what it had
+// announced may still come, and would otherwise go out of the card and come
+// back. Azure takes up to 39 s to program its network cards.
+const refusalTime = 60 * time.Second
+
 // KeeperConfig is what a keeper needs to know.
 type KeeperConfig struct {
 	Log      *zap.Logger // nil discards
@@ -27,18 +32,20 @@ type Keeper struct {
 	log *zap.Logger
 	mon *monitor
 
-	mu       sync.Mutex
-	k        *kernel
-	want     State
-	have     *State  // what the kernel holds, as we left it; nil: not known, ask it
-	adopted  []Route // a predecessor's, not swept yet
-	started  bool    // the kernel's state was read
-	closed   bool
-	repaired uint64
-	site     int
-	remote   int
-	logged   time.Time // when a repair was last logged
-	unlogged int
+	mu        sync.Mutex
+	k         *kernel
+	want      State
+	have      *State  // what the kernel holds, as we left it; nil: not known, ask it
+	adopted   []Route // a predecessor's, not swept yet
+	started   bool    // the kernel's state was read
+	startedAt time.Time
+	sweeping  bool // BGP has converged
+	closed    bool
+	repaired  uint64
+	site      int
+	remote    int
+	logged    time.Time // when a repair was last logged
+	unlogged  int
 }
 
 // New opens the kernel's interface in the present network namespace and reads
@@ -75,7 +82,7 @@ func (k *Keeper) Set(want State, sweep bool) error {
 		}
 	}
 	if sweep {
-		k.adopted = nil
+		k.sweptLocked()
 	}
 	k.want = want
 	_, err := k.enforceLocked()
@@ -88,6 +95,13 @@ func (k *Keeper) Forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.have = nil
+}
+
+// sweptLocked gives up what a predecessor left and nobody told again.
+func (k *Keeper) sweptLocked() {
+	k.sweeping = true
+	early := time.Since(k.startedAt) < refusalTime
+	k.adopted = slices.DeleteFunc(k.adopted, func(r Route) bool { return !r.Unreachable || !early })
 }
 
 // adoptLocked finds what a predecessor left in the tables of learned routes. What it left
@@ -105,7 +119,7 @@ func (k *Keeper) adoptLocked() error {
 	if len(k.adopted) > 0 {
 		k.log.Info("adopting the routes of a predecessor until BGP has converged", zap.Int("routes", len(k.adopted)))
 	}
-	k.started = true
+	k.started, k.startedAt = true, time.Now()
 	return nil
 }
 
@@ -198,6 +212,12 @@ func (k *Keeper) audit() error {
 		return nil
 	}
 	k.have = nil
+	if k.sweeping && len(k.adopted) > 0 {
+		if k.sweptLocked(); len(k.adopted) == 0 {
+			_, err := k.enforceLocked() // no repair of what somebody else did
+			return err
+		}
+	}
 	done, err := k.enforceLocked()
 	if n := done.Len(); n > 0 {
 		k.repaired += uint64(n)

@@ -92,8 +92,12 @@ func (k *kernel) deviceNames() (map[int]string, error) {
 
 func routeFrom(r *netlink.Route, names map[int]string, v6 bool) Route {
 	out := Route{Table: uint32(r.Table), Device: names[r.LinkIndex], Gateway: addrFrom(r.Gw), Source: addrFrom(r.Src)}
+	const ipv6Metric = 1024 // what the kernel calls none
+	if r.Priority > 0 && (!v6 || r.Priority != ipv6Metric) {
+		out.Metric = uint32(r.Priority)
+	}
 	if r.Type == unix.RTN_UNREACHABLE {
-		out = Route{Table: out.Table, Unreachable: true} // IPv6 names the loopback
+		out = Route{Table: out.Table, Unreachable: true, Metric: out.Metric} // IPv6 names the loopback
 	}
 	if len(r.MultiPath) > 0 {
 		devices := make([]string, len(r.MultiPath))

@@ -87,6 +87,9 @@ func Plan(n Node, routes []Learned) (want State, refused []Refused) {
 //   - what came out of a tunnel and belongs to another side is refused where a
 //     shorter prefix of this side would take it out of the card, into a fabric
 //     that has our own announcement for it;
+//   - what is behind a tunnel has a refusal behind it in remote, for the moment in
+//     which the device is gone and its routes with it (after a crash, too), where
+//     a shorter prefix of this side would take it out of the card;
 //   - what a sibling sent, and is not behind a tunnel of ours to another site,
 //     is refused where a shorter prefix would take it there.
 func (p *planner) separate() {
@@ -115,12 +118,20 @@ func (p *planner) separate() {
 	}
 	for _, r := range learned {
 		if r.Table == t.Remote && !r.Unreachable && hidden(t.Site, r.Prefix) {
-			p.want.Routes = append(p.want.Routes, Route{Prefix: r.Prefix, Table: t.Site, Unreachable: true})
+			p.want.Routes = append(p.want.Routes, Route{Prefix: r.Prefix, Table: t.Site, Unreachable: true}, p.backstop(r.Prefix))
 		}
 		if len(p.n.Siblings) > 0 && r.Table != t.Relay && !r.Unreachable && hidden(t.Relay, r.Prefix) {
 			p.want.Routes = append(p.want.Routes, Route{Prefix: r.Prefix, Table: t.Relay, Unreachable: true})
 		}
 	}
+}
+
+// lastMetric is beyond what anybody else uses.
+const lastMetric = 1 << 20
+
+// backstop refuses packets from the card for a prefix for which no better route is left.
+func (p *planner) backstop(prefix netip.Prefix) Route {
+	return Route{Prefix: prefix, Table: p.n.Tables.Remote, Unreachable: true, Metric: lastMetric}
 }
 
 type planner struct {
@@ -207,7 +218,7 @@ func (p *planner) route(l Learned, protected []netip.Prefix) (Route, *Refused) {
 		gateway, source = p.n.Gateway6, p.n.Address6
 	}
 	if l.Nowhere {
-		return Route{Prefix: l.Prefix, Table: p.n.Tables.Remote, Unreachable: true}, nil
+		return p.backstop(l.Prefix), nil
 	}
 	if len(l.Tunnels) > 0 {
 		for _, name := range l.Tunnels {

@@ -56,6 +56,7 @@ unreachable 198.51.100.128/25 table 7002
 default dev tr0 src 192.0.2.4 table 7003
 198.51.100.0/24 via 192.0.2.1 dev eth0 src 192.0.2.4 table 7003
 198.51.100.128/25 dev tr0 src 192.0.2.4 table 7003
+unreachable 198.51.100.128/25 metric 1048576 table 7003
 `
 	if diff := cmp.Diff(text, want.String()); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
@@ -127,7 +128,7 @@ func TestPlanSiblings(t *testing.T) {
 		"unreachable 203.0.112.0/20 table 7002",
 		"unreachable 203.0.114.0/24 table 7002",
 		// What was withdrawn is refused from the card.
-		"unreachable 198.51.101.0/24 table 7003",
+		"unreachable 198.51.101.0/24 metric 1048576 table 7003",
 	} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("no line %q in\n%s", line, text)

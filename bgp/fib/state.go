@@ -20,7 +20,9 @@ type Route struct {
 	Table  uint32
 	// Unreachable refuses packets; such a route has no device.
 	Unreachable bool
-	Device      string
+	// Metric: of several routes for a prefix the lowest counts.
+	Metric uint32
+	Device string
 	// More are further devices among which flows are spread, sorted and joined
 	// by commas: a string, so that routes can be compared.
 	More    string
@@ -48,6 +50,9 @@ func (r Route) String() string {
 	if r.Source.IsValid() {
 		fmt.Fprintf(&b, " src %s", r.Source)
 	}
+	if r.Metric != 0 {
+		fmt.Fprintf(&b, " metric %d", r.Metric)
+	}
 	fmt.Fprintf(&b, " table %d", r.Table)
 	if r.More != "" {
 		for _, device := range r.Devices() {
@@ -72,9 +77,10 @@ func (r Route) Devices() []string {
 type routeKey struct {
 	table  uint32
 	prefix netip.Prefix
+	metric uint32
 }
 
-func (r Route) key() routeKey { return routeKey{r.Table, r.Prefix} }
+func (r Route) key() routeKey { return routeKey{r.Table, r.Prefix, r.Metric} }
 
 // Rule is one policy rule.
 type Rule struct {

@@ -155,6 +155,9 @@ func routeMessage(r Route, protocol int, devices []int) []byte {
 	if r.Prefix.Bits() > 0 {
 		attr(unix.RTA_DST, r.Prefix.Addr().AsSlice())
 	}
+	if r.Metric != 0 {
+		attr(unix.RTA_PRIORITY, nl.Uint32Attr(r.Metric))
+	}
 	switch {
 	case r.Unreachable:
 	case len(devices) == 1:

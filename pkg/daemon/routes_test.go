@@ -157,6 +157,7 @@ func TestRouteTableView(t *testing.T) {
 		{prefix("203.0.113.0/24"), 7002, "eth0"},
 		{prefix("0.0.0.0/0"), 7002, "eth0"},
 		{prefix("198.51.100.0/25"), 7002, ""},
+		{prefix("198.51.100.0/25"), 7003, ""},
 	}
 	var got []at
 	for _, x := range r.view().Want.Routes {

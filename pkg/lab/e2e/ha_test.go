@@ -1,0 +1,201 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fourNVAs are those of a lab with two a side.
+var fourNVAs = []string{"hub-nva", "hub-nva-2", "transit-nva", "transit-nva-2"}
+
+// stream is what "transitlab stream -o json" measured.
+type stream struct {
+	Sent         int     `json:"sent"`
+	Received     int     `json:"received"`
+	Lost         int     `json:"lost"`
+	LongestGapMS float64 `json:"longest_gap_ms"`
+}
+
+// running is a stream that runs beside the test.
+type running struct {
+	l    *lab
+	what string
+	done chan struct{}
+	r    stream
+	err  error
+}
+
+func (l *lab) stream(from, to string, d time.Duration) *running {
+	f := &running{l: l, what: from + " → " + to, done: make(chan struct{})}
+	c := l.cmd("stream", from, to, "--interval", "1ms", "--for", d.String(), "-o", "json")
+	go func() {
+		defer close(f.done)
+		out, err := output(c)
+		if jerr := json.Unmarshal([]byte(out), &f.r); jerr != nil {
+			f.err = fmt.Errorf("%w: %w", err, jerr)
+		}
+	}()
+	return f
+}
+
+func (f *running) wait() stream {
+	f.l.t.Helper()
+	<-f.done
+	if f.err != nil || f.r.Received == 0 {
+		f.l.t.Fatalf("stream %s: %v %+v", f.what, f.err, f.r)
+	}
+	return f.r
+}
+
+// allHealthy waits until every NVA says so itself.
+func (l *lab) allHealthy(within time.Duration) {
+	l.t.Helper()
+	for _, node := range fourNVAs {
+		l.eventually(node+" is healthy", within, func() error {
+			if s := l.status(node); s.Health != "ok" {
+				return fmt.Errorf("health %q, warnings %q", s.Health, s.Warnings)
+			}
+			return nil
+		})
+	}
+}
+
+// hops of the fabric for a prefix, as a node's card sees it.
+func (l *lab) effective(node, prefix string) string {
+	l.t.Helper()
+	for line := range strings.Lines(l.must(l.cmd("effective", node))) {
+		if strings.Contains(line, prefix+" ") {
+			return strings.Join(strings.Fields(line), " ")
+		}
+	}
+	return ""
+}
+
+// TestHA: two NVAs a side, active and standby.
+func TestHA(t *testing.T) {
+	l := upLab(t, "h", "--nvas", "2", "--encapsulation", "vxlan")
+	l.allHealthy(40 * time.Second)
+	for _, part := range []struct {
+		name string
+		f    func(*testing.T, *lab)
+	}{
+		{"silent death", testSilentDeath},
+		{"planned work", testPlannedWork},
+	} {
+		ok := t.Run(part.name, func(t *testing.T) {
+			sub := &lab{t: t, name: l.name}
+			part.f(t, sub)
+			if t.Failed() {
+				sub.dump()
+			}
+		})
+		if !ok {
+			l.t.Fatalf("stopped after %q", part.name)
+		}
+	}
+}
+
+// testSilentDeath: the active hub NVA is cut off without a word. Traffic is back
+// within 1.2 s in both directions, and nothing is lost when it comes back.
+func testSilentDeath(t *testing.T, l *lab) {
+	there, back := l.stream("avs", onpremHost, 8*time.Second), l.stream("onprem", avsHost, 8*time.Second)
+	time.Sleep(2 * time.Second) // streams are up; there is nothing to wait for
+	l.must(l.cmd("cut", "hub-nva"))
+	for _, f := range []*running{there, back} {
+		r := f.wait()
+		t.Logf("%s: %d of %d lost, longest gap %.0f ms", f.what, r.Lost, r.Sent, r.LongestGapMS)
+		if r.LongestGapMS > 1200 || r.LongestGapMS < 300 {
+			t.Errorf("%s: a gap of %.0f ms, want at most 1,200 (and some: the NVA was cut off)", f.what, r.LongestGapMS)
+		}
+	}
+	if e := l.effective("spoke", "10.50.1.0/24"); !strings.Contains(e, "10.0.2.5") || strings.Contains(e, hubNIC) {
+		t.Errorf("the hub's fabric sends to %q, want the other NVA alone", e)
+	}
+	there, back = l.stream("avs", onpremHost, 25*time.Second), l.stream("onprem", avsHost, 25*time.Second)
+	time.Sleep(time.Second)
+	l.must(l.cmd("heal"))
+	l.allHealthy(20 * time.Second)
+	for _, f := range []*running{there, back} {
+		if r := f.wait(); r.Lost > 0 {
+			t.Errorf("%s: %d of %d lost when the NVA came back", f.what, r.Lost, r.Sent)
+		}
+	}
+	l.eventually("the best NVA carries again", 10*time.Second, func() error {
+		if e := l.effective("spoke", "10.50.1.0/24"); !strings.Contains(e, hubNIC) || strings.Contains(e, "10.0.2.5") {
+			return fmt.Errorf("the fabric sends to %q", e)
+		}
+		return nil
+	})
+}
+
+// testPlannedWork: drain, restart, undrain under 10,000 packets a second and 20
+// TCP transfers: nothing is lost.
+func testPlannedWork(t *testing.T, l *lab) {
+	l.serve("onprem", onpremHost)
+	const seconds = 40
+	tcp := make(chan string, 1)
+	go func() {
+		out, err := output(l.in("avs", "iperf3", "-c", onpremHost, "-P", "20", "-b", "5M", "-t", fmt.Sprint(seconds), "-J"))
+		var r iperf
+		if jerr := json.Unmarshal([]byte(out), &r); jerr != nil || err != nil || r.Error != "" {
+			tcp <- fmt.Sprintf("%v %v %s", err, jerr, r.Error)
+			return
+		}
+		tcp <- ""
+	}()
+	c := l.cmd("stream", "avs", onpremHost, "--interval", "100us", "--for", fmt.Sprintf("%ds", seconds), "-o", "json")
+	udp := make(chan stream, 1)
+	go func() {
+		var r stream
+		out, err := output(c)
+		if jerr := json.Unmarshal([]byte(out), &r); jerr != nil {
+			fmt.Fprintln(os.Stderr, err, out)
+		}
+		udp <- r
+	}()
+	time.Sleep(2 * time.Second)
+	start := time.Now()
+	if out, err := output(l.ctlCommand("hub-nva", "drain", "--wait", "30s")); err != nil {
+		t.Fatalf("drain: %v %s", err, out)
+	}
+	t.Logf("drained after %s", time.Since(start).Round(time.Millisecond))
+	l.must(l.cmd("restart", "hub-nva"))
+	l.eventually("the new one answers, drained", 15*time.Second, func() error {
+		var s struct {
+			Drain struct{ State string }
+			BGP   []struct{ State string }
+		}
+		l.ctl("hub-nva", &s, "status")
+		for _, b := range s.BGP {
+			if b.State != "established" {
+				return fmt.Errorf("%+v", s)
+			}
+		}
+		if s.Drain.State != "drained" {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	l.must(l.ctlCommand("hub-nva", "undrain"))
+	r := <-udp
+	t.Logf("UDP: %d sent, %d lost, longest gap %.1f ms", r.Sent, r.Lost, r.LongestGapMS)
+	if r.Sent < seconds*8000 || r.Lost > 0 {
+		t.Errorf("UDP: %d of %d lost", r.Lost, r.Sent)
+	}
+	if msg := <-tcp; msg != "" {
+		t.Errorf("TCP: %s", msg)
+	}
+	l.allHealthy(20 * time.Second)
+}
+
+// ctlCommand is transitctl in a node, with its words for people.
+func (l *lab) ctlCommand(node string, args ...string) *exec.Cmd {
+	c := l.cmd(append([]string{"exec", node, "--", "transitctl"}, args...)...)
+	c.Args = append([]string{c.Args[0], "--name", l.name}, c.Args[1:len(c.Args)-2]...)
+	return c
+}
