@@ -29,10 +29,18 @@ func addOptions(c *cobra.Command, o *lab.Options) {
 func newUp() *cobra.Command {
 	var o lab.Options
 	var wait time.Duration
+	var more string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "build the lab and wait until its sessions and routes are there",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if more != "" {
+				text, err := os.ReadFile(more)
+				if err != nil {
+					return fmt.Errorf("read what is appended to the NVAs' configuration: %w", err)
+				}
+				o.NVAConfig = string(text)
+			}
 			if err := o.Check(); err != nil {
 				return &exitError{exitUsage, err}
 			}
@@ -49,6 +57,10 @@ func newUp() *cobra.Command {
 	addOptions(c, &o)
 	c.Flags().StringVar((*string)(&o.Scenario), "scenario", string(lab.AVSTransit), "avs-transit (two VNets) or default-route (one)")
 	c.Flags().BoolVar(&o.FilterDefault, "filter-default", false, "on-prem refuses a default route from Azure")
+	c.Flags().IntVar(&o.NVAs, "nvas", 1, "NVAs on each side, 1 to 3")
+	c.Flags().StringVar((*string)(&o.HA), "ha", string(lab.ActiveStandby), "several NVAs: active-standby or ecmp")
+	c.Flags().IntVar(&o.Cap, "cap", 0, "routes that a Route Server takes of an NVA, counted as Azure does (default 4000)")
+	c.Flags().StringVar(&more, "nva-config", "", "a file that is appended to every NVA's configuration")
 	c.Flags().DurationVar(&wait, "timeout", time.Minute, "how long to wait for sessions and routes")
 	return c
 }

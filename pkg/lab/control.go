@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,26 @@ func (l *Lab) Restart(ctx context.Context, node string, kill bool) error {
 	})
 }
 
+// Maintain does to an instance of a Route Server what Azure's maintenance does: its sessions end, and come back after down.
+func (l *Lab) Maintain(ctx context.Context, instance string, down time.Duration) error {
+	return l.withNode(instance, func(_ Plan, n Node) error {
+		if n.Role != RoleRouteServer {
+			return fmt.Errorf("%s is no instance of a Route Server", instance)
+		}
+		return l.s.ask(ctx, instance, http.MethodPost, "/restart?down="+down.String(), nil)
+	})
+}
+
+// Announce lets a router of the lab announce prefixes besides its own, or withdraw them again.
+func (l *Lab) Announce(ctx context.Context, node string, list []netip.Prefix, withdraw bool) error {
+	return l.withNode(node, func(_ Plan, n Node) error {
+		if len(n.Announce) == 0 || n.Role == RoleNVA {
+			return fmt.Errorf("%s announces nothing of its own: onprem, avs-edge or a Route Server do", node)
+		}
+		return l.s.send(ctx, node, "/announce", announcement{Prefixes: list, Withdraw: withdraw})
+	})
+}
+
 // Refresh does to a Route Server what a change of VNet peerings does: it sends ROUTE-REFRESH to all its NVAs. name is
 // the Route Server (both instances) or one instance.
 func (l *Lab) Refresh(ctx context.Context, name string) error {
@@ -105,7 +126,17 @@ func (l *Lab) Cut(a, b string) error {
 	})
 }
 
-// Heal undoes every Cut.
+// CutOff lets the fabric drop everything from and to a NIC until Heal: a machine that dies without a word.
+func (l *Lab) CutOff(node string) error {
+	return l.withNode(node, func(p Plan, _ Node) error {
+		if _, ok := p.Fabric.NIC(node); !ok {
+			return fmt.Errorf("%s has no NIC in the fabric", node)
+		}
+		return fabric.CutOff(l.s.ns("fabric"), node)
+	})
+}
+
+// Heal undoes every Cut and CutOff.
 func (l *Lab) Heal() error { return fabric.Heal(l.s.ns("fabric")) }
 
 // Counters are the fabric's.

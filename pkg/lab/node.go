@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -183,6 +184,25 @@ func serveNode(ctx context.Context, socket string, sp *speaker.Speaker) error {
 			http.Error(w, err.Error(), http.StatusConflict)
 		}
 	})
+	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, r *http.Request) {
+		down, err := time.ParseDuration(r.URL.Query().Get("down"))
+		if err == nil {
+			err = sp.Restart("", down)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	})
+	mux.HandleFunc("POST /announce", func(w http.ResponseWriter, r *http.Request) {
+		var a announcement
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<20)).Decode(&a)
+		if err == nil {
+			err = a.do(sp)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
@@ -190,6 +210,24 @@ func serveNode(ctx context.Context, socket string, sp *speaker.Speaker) error {
 		return fmt.Errorf("serve the node's socket: %w", err)
 	}
 	return nil
+}
+
+// announcement is what a node's speaker is to say besides what the plan has.
+type announcement struct {
+	Prefixes []netip.Prefix `json:"prefixes"`
+	Withdraw bool           `json:"withdraw"`
+}
+
+func (a announcement) do(sp *speaker.Speaker) error {
+	if a.Withdraw {
+		sp.Withdraw(a.Prefixes...)
+		return nil
+	}
+	paths := make([]speaker.Path, len(a.Prefixes))
+	for i, p := range a.Prefixes {
+		paths[i] = speaker.Path{Prefix: p}
+	}
+	return sp.Originate(paths...)
 }
 
 func tell(sp *speaker.Speaker) knowledge {

@@ -15,6 +15,10 @@ var templates embed.FS
 
 // nvaConfig renders a node's configuration file.
 func nvaConfig(s state, o Options, node string) ([]byte, error) {
+	if o.NVAs > 1 {
+		b, err := haConfig(s, o, node)
+		return append(b, o.NVAConfig...), err
+	}
 	file := node + ".yaml"
 	if o.Scenario == DefaultRoute {
 		file = node + "-default-route.yaml"
@@ -27,5 +31,5 @@ func nvaConfig(s state, o Options, node string) ([]byte, error) {
 	if err := t.Execute(&b, struct{ Socket string }{s.socket(node)}); err != nil {
 		return nil, fmt.Errorf("write the configuration of %s: %w", node, err)
 	}
-	return b.Bytes(), nil
+	return append(b.Bytes(), o.NVAConfig...), nil
 }

@@ -54,9 +54,29 @@ type Options struct {
 	SDNDelay time.Duration `json:"sdn_delay_ns"`
 	// FilterDefault lets on-prem refuse a default route that comes from Azure.
 	FilterDefault bool `json:"filter_default,omitempty"`
+	// NVAs is how many there are on each side, 1 to 3; more than one need transitd and the avs-transit scenario.
+	NVAs int `json:"nvas,omitempty"`
+	// HA says which of several NVAs carries the traffic.
+	HA HA `json:"ha,omitempty"`
+	// Cap is how many routes a Route Server takes of an NVA, 0: 4,000.
+	Cap int `json:"cap,omitempty"`
+	// NVAConfig is text that is appended to every NVA's configuration.
+	NVAConfig string `json:"nva_config,omitempty"`
 	// Transitd is the path of the daemon's binary.
 	Transitd string `json:"transitd"`
 }
+
+// HA says which of several NVAs of a side carries the traffic.
+type HA string
+
+// The values of HA.
+const (
+	ActiveStandby HA = "active-standby" // the first one, then the second …
+	ECMP          HA = "ecmp"           // all, by flow
+)
+
+// maxNVAs on a side: a Route Server has eight peers, and a lab has two cores.
+const maxNVAs = 3
 
 // DefaultName and DefaultSDNDelay are what Options mean by zero.
 const (
@@ -81,6 +101,12 @@ func (o *Options) Check() error {
 	if o.Edge == "" {
 		o.Edge = Embedded
 	}
+	if o.NVAs == 0 {
+		o.NVAs = 1
+	}
+	if o.HA == "" {
+		o.HA = ActiveStandby
+	}
 	if err := CheckName(o.Name); err != nil {
 		return err
 	}
@@ -93,6 +119,14 @@ func (o *Options) Check() error {
 		return fmt.Errorf("encapsulation %q is unknown: none or vxlan", o.Encapsulation)
 	case !slices.Contains([]Edge{Embedded, BIRD, FRR}, o.Edge):
 		return fmt.Errorf("edge %q is unknown: gobgp, bird or frr", o.Edge)
+	case o.NVAs < 1 || o.NVAs > maxNVAs:
+		return fmt.Errorf("%d NVAs a side: 1 to %d", o.NVAs, maxNVAs)
+	case o.NVAs > 1 && (o.Scenario != AVSTransit || o.Encapsulation == None):
+		return errors.New("several NVAs a side need --scenario avs-transit and an encapsulation: without one they loop, which the demo shows with one")
+	case o.HA != ActiveStandby && o.HA != ECMP:
+		return fmt.Errorf("ha %q is unknown: active-standby or ecmp", o.HA)
+	case o.Cap < 0:
+		return fmt.Errorf("a Route Server's cap of %d routes", o.Cap)
 	case o.SDNDelay < 0 || o.SDNDelay > 10*time.Minute:
 		return fmt.Errorf("sdn delay %v is out of range (0 to 10m)", o.SDNDelay)
 	}
@@ -213,8 +247,8 @@ func (p Plan) Node(name string) (Node, bool) {
 // names of all nodes that any scenario has: what "down" looks for, whatever state it finds.
 func allNodes() []string {
 	return []string{
-		"avs", "avs-edge", "msee-avs", "transit-ars-0", "transit-ars-1", "transit-nva", "fabric",
-		"hub-ars-0", "hub-ars-1", "hub-nva", "msee-onprem", "onprem", "spoke", "internet",
+		"avs", "avs-edge", "msee-avs", "transit-ars-0", "transit-ars-1", "transit-nva", "transit-nva-2", "transit-nva-3", "fabric",
+		"hub-ars-0", "hub-ars-1", "hub-nva", "hub-nva-2", "hub-nva-3", "msee-onprem", "onprem", "spoke", "internet",
 	}
 }
 

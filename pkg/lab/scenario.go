@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -55,8 +56,10 @@ func (b *builder) avsTransit() {
 	b.avs()
 	b.onPrem()
 	b.spoke()
-	b.nva("hub", HubNVA, asnHubNVA, true)
-	b.nva("transit", TransitNVA, asnTransitNVA, false)
+	for i := range b.Options.NVAs {
+		b.nva("hub", i, asnHubNVA, true)
+		b.nva("transit", i, asnTransitNVA, false)
+	}
 	if b.Options.Encapsulation == None {
 		b.session("hub-nva", HubNVA, "transit-nva", TransitNVA)
 		b.find("hub-nva").Announce = prefixes("0.0.0.0/0")
@@ -77,9 +80,30 @@ func (b *builder) defaultRoute() {
 	b.avs()
 	b.onPrem()
 	b.spoke()
-	b.nva("hub", HubNVA, asnHubNVA, true)
+	b.nva("hub", 0, asnHubNVA, true)
 	b.find("hub-nva").Announce = prefixes("0.0.0.0/0")
 	b.internet()
+}
+
+// nvaName is the name of an NVA; the first has no number, as in a lab with one.
+func nvaName(vnet string, i int) string {
+	if i == 0 {
+		return vnet + "-nva"
+	}
+	return fmt.Sprintf("%s-nva-%d", vnet, i+1)
+}
+
+// nvaAddress is the address of an NVA's NIC: .4 and those after it.
+func nvaAddress(vnet string, i int) netip.Addr {
+	first := HubNVA
+	if vnet == "transit" {
+		first = TransitNVA
+	}
+	a := netip.MustParseAddr(first)
+	for range i {
+		a = a.Next()
+	}
+	return a
 }
 
 // routeServer adds both instances, the .4 and .5 of the subnet.
@@ -184,8 +208,8 @@ func (b *builder) spoke() {
 
 // nva adds a network virtual appliance. A public one has the user-defined route 0.0.0.0/0 → Internet on its subnet
 // that Azure asks for when an NVA announces a default.
-func (b *builder) nva(vnet, address string, asn uint32, public bool) {
-	name, a := vnet+"-nva", netip.MustParseAddr(address)
+func (b *builder) nva(vnet string, i int, asn uint32, public bool) {
+	name, a := nvaName(vnet, i), nvaAddress(vnet, i)
 	b.nic(name, vnet, a, netip.PrefixFrom(a, 24).Masked())
 	if public {
 		nic := &b.Fabric.NICs[len(b.Fabric.NICs)-1]
@@ -195,7 +219,7 @@ func (b *builder) nva(vnet, address string, asn uint32, public bool) {
 	b.Nodes = append(b.Nodes, Node{Name: name, Role: RoleNVA, ASN: asn, RouterID: a})
 	for _, suffix := range []string{"-0", "-1"} {
 		ars := vnet + "-ars" + suffix
-		b.session(name, address, ars, b.address(ars).String())
+		b.session(name, a.String(), ars, b.address(ars).String())
 	}
 }
 

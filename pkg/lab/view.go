@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -33,6 +35,19 @@ func (k Known) Path(p netip.Prefix) (string, bool) {
 
 // ask talks to a node's socket; into may be nil.
 func (s state) ask(ctx context.Context, node, method, path string, into any) error {
+	return s.exchange(ctx, node, method, path, nil, into)
+}
+
+// send posts something to a node's socket.
+func (s state) send(ctx context.Context, node, path string, body any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("encode what %s is told: %w", node, err)
+	}
+	return s.exchange(ctx, node, http.MethodPost, path, bytes.NewReader(b), nil)
+}
+
+func (s state) exchange(ctx context.Context, node, method, path string, body io.Reader, into any) error {
 	c := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -40,7 +55,7 @@ func (s state) ask(ctx context.Context, node, method, path string, into any) err
 			return d.DialContext(ctx, "unix", s.socket(node))
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, body)
 	if err != nil {
 		return err
 	}

@@ -168,6 +168,17 @@ func Cut(ns netns.NS, a, b string) error {
 	})
 }
 
+// CutOff drops everything from and to a NIC, also to the fabric itself, until Heal.
+func CutOff(ns netns.NS, nic string) error {
+	return withFilter(ns, func(f *filter) error {
+		chain := &nftables.Chain{Name: cutChain, Table: f.forward}
+		for _, exprs := range [][]expr.Any{join(inDevice(nic), count(CounterCut), drop()), join(outDevice(nic), count(CounterCut), drop())} {
+			f.c.AddRule(&nftables.Rule{Table: f.forward, Chain: chain, Exprs: exprs})
+		}
+		return nil
+	})
+}
+
 // Heal undoes every Cut.
 func Heal(ns netns.NS) error {
 	return withFilter(ns, func(f *filter) error {

@@ -135,20 +135,28 @@ func StartFlow(ctx context.Context, from netns.NS, to netip.Addr, interval time.
 }
 
 func (f *Flow) send(ctx context.Context) {
-	tick := time.NewTicker(f.interval)
+	// A timer is not exact below a millisecond; what is due is sent together.
+	tick := time.NewTicker(max(f.interval, time.Millisecond))
 	defer tick.Stop()
+	start := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		f.mu.Lock()
-		seq := uint32(len(f.sentAt))
-		f.sentAt, f.answers = append(f.sentAt, time.Now()), append(f.answers, false)
-		f.mu.Unlock()
-		// An error here is an ICMP error of an earlier datagram: a loss, which is counted as one.
-		_, _ = f.conn.Write(pattern(seq, 64))
+		for now := time.Now(); ; {
+			f.mu.Lock()
+			seq := len(f.sentAt)
+			if time.Duration(seq)*f.interval > now.Sub(start) {
+				f.mu.Unlock()
+				break
+			}
+			f.sentAt, f.answers = append(f.sentAt, now), append(f.answers, false)
+			f.mu.Unlock()
+			// An error here is an ICMP error of an earlier datagram: a loss, which is counted as one.
+			_, _ = f.conn.Write(pattern(uint32(seq), 64))
+		}
 	}
 }
 

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/transitd/transitd/pkg/lab"
+	"github.com/transitd/transitd/pkg/lab/probe"
+)
+
+func newCut() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cut NODE [NODE]",
+		Short: "let the fabric drop everything between two NICs, or from and to one: it dies without a word",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := open(cmd)
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				return l.CutOff(args[0])
+			}
+			return l.Cut(args[0], args[1])
+		},
+	}
+}
+
+func newMaintenance() *cobra.Command {
+	var down time.Duration
+	c := simple("maintenance INSTANCE", "one instance of a Route Server (hub-ars-0) ends its sessions and comes back", 1,
+		func(cmd *cobra.Command, l *lab.Lab, args []string) error {
+			return l.Maintain(cmd.Context(), args[0], down)
+		})
+	c.Flags().DurationVar(&down, "down", 5*time.Second, "until it speaks again")
+	return c
+}
+
+// load are the prefixes of announce, withdraw and flap.
+type load struct {
+	count int
+	base  string
+}
+
+func (ld *load) flags(c *cobra.Command) {
+	c.Flags().IntVar(&ld.count, "count", 100, "how many /24")
+	c.Flags().StringVar(&ld.base, "base", "20.0.0.0/8", "they begin here")
+}
+
+func (ld *load) prefixes() ([]netip.Prefix, error) {
+	base, err := netip.ParsePrefix(ld.base)
+	if err != nil || !base.Addr().Is4() || base.Bits() > 24 {
+		return nil, &exitError{exitUsage, fmt.Errorf("%q is no IPv4 prefix of /24 or shorter, such as 20.0.0.0/8", ld.base)}
+	}
+	if most := 1 << (24 - base.Bits()); ld.count < 1 || ld.count > most {
+		return nil, &exitError{exitUsage, fmt.Errorf("%d prefixes: 1 to %d fit into %s", ld.count, most, base)}
+	}
+	a := base.Masked().Addr().As4()
+	first := uint32(a[0])<<16 | uint32(a[1])<<8 | uint32(a[2])
+	list := make([]netip.Prefix, ld.count)
+	for i := range list {
+		n := first + uint32(i)
+		list[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 16), byte(n >> 8), byte(n), 0}), 24)
+	}
+	return list, nil
+}
+
+func newAnnounce(verb string, withdraw bool) *cobra.Command {
+	var ld load
+	c := simple(verb+" NODE", "a router (onprem, avs-edge) "+verb+"s more prefixes, all at once", 1,
+		func(cmd *cobra.Command, l *lab.Lab, args []string) error {
+			list, err := ld.prefixes()
+			if err != nil {
+				return err
+			}
+			return l.Announce(cmd.Context(), args[0], list, withdraw)
+		})
+	ld.flags(c)
+	return c
+}
+
+func newFlap() *cobra.Command {
+	var ld load
+	var rate int
+	var length time.Duration
+	c := simple("flap NODE", "a router announces and withdraws prefixes in turn", 1,
+		func(cmd *cobra.Command, l *lab.Lab, args []string) error {
+			list, err := ld.prefixes()
+			if err != nil {
+				return err
+			}
+			if rate < 1 {
+				return &exitError{exitUsage, fmt.Errorf("a rate of %d changes a second", rate)}
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), length)
+			defer cancel()
+			return flap(ctx, l, args[0], list, rate)
+		})
+	ld.flags(c)
+	c.Flags().IntVar(&rate, "rate", 1000, "changes a second")
+	c.Flags().DurationVar(&length, "for", 5*time.Second, "how long; then all are withdrawn")
+	return c
+}
+
+// flap changes a tenth of a second's worth at a time, until ctx is done.
+func flap(ctx context.Context, l *lab.Lab, node string, list []netip.Prefix, rate int) error {
+	step := min(max(1, rate/10), len(list))
+	ticker := time.NewTicker(time.Second * time.Duration(step) / time.Duration(rate))
+	defer ticker.Stop()
+	withdraw := false
+	for at := 0; ; {
+		select {
+		case <-ctx.Done():
+			return l.Announce(context.WithoutCancel(ctx), node, list, true)
+		case <-ticker.C:
+		}
+		part := list[at:min(at+step, len(list))]
+		if err := l.Announce(ctx, node, part, withdraw); err != nil && ctx.Err() == nil {
+			return err
+		}
+		if at += len(part); at == len(list) {
+			at, withdraw = 0, !withdraw
+		}
+	}
+}
+
+// streamed is what a stream measured.
+type streamed struct {
+	SchemaVersion int     `json:"schema_version"`
+	Sent          int     `json:"sent"`
+	Received      int     `json:"received"`
+	Lost          int     `json:"lost"`
+	LongestGapMS  float64 `json:"longest_gap_ms"`
+}
+
+func newStream() *cobra.Command {
+	var interval, length time.Duration
+	var format string
+	c := simple("stream NODE ADDRESS", "a steady stream to a host's echo service, and how long nothing came back", 2,
+		func(cmd *cobra.Command, l *lab.Lab, args []string) error {
+			to, err := netip.ParseAddr(args[1])
+			if err != nil || interval <= 0 || length < interval {
+				return &exitError{exitUsage, errors.New("a stream needs an address, an interval and a length that is longer")}
+			}
+			f, err := probe.StartFlow(cmd.Context(), l.NS(args[0]), to, interval)
+			if err != nil {
+				return err
+			}
+			select {
+			case <-time.After(length):
+			case <-cmd.Context().Done():
+			}
+			o, err := f.Stop()
+			if err != nil {
+				return err
+			}
+			r := streamed{1, o.Sent, o.Received, o.Sent - o.Received, float64(o.Longest.Microseconds()) / 1000}
+			return output(os.Stdout, format, r, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "%d sent, %d received, %d lost, longest gap %.1f ms\n", r.Sent, r.Received, r.Lost, r.LongestGapMS)
+				return err
+			})
+		})
+	c.Flags().DurationVar(&interval, "interval", time.Millisecond, "between two datagrams")
+	c.Flags().DurationVar(&length, "for", 10*time.Second, "how long")
+	addOutput(c, &format)
+	return c
+}
