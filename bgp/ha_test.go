@@ -90,6 +90,9 @@ func TestSpeakerTakesOver(t *testing.T) {
 		b.siblingTells(0, "10.50.0.0/24")
 		b.wait()
 		b.wantsARS("the sibling forwards again", announce+"[64512 64512 64513 65020]")
+		b.siblingTells(0, "10.50.7.0/24")
+		b.wait()
+		b.wantsARS("the sibling tells more", "")
 	})
 }
 

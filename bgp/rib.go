@@ -58,6 +58,7 @@ type session struct {
 
 	// Of a sibling: what it last said of itself, and whether it ever did.
 	standing policy.Standing
+	told     bool // it has told all it has at least once in this session
 
 	failures  int       // attempts that ended early, in a row
 	recycleAt time.Time // when to start afresh; zero: not planned
@@ -221,7 +222,7 @@ func (r *rib) flush(s *session) {
 		r.dirty[p] = struct{}{}
 	}
 	s.received = map[netip.Prefix]received{}
-	s.eor = false
+	s.eor, s.told = false, false
 }
 
 // work is what has to be said to one engine.

@@ -32,7 +32,12 @@ func (r *rib) refreshStanding(now time.Time) (prepend int, changed bool) {
 // is not waited for.
 func (r *rib) look(sess *session, now time.Time) {
 	sess.standing.Alive = false
-	if sess.state != Established || !sess.eor && now.Sub(sess.lastUpdate) < quiet {
+	if sess.state != Established {
+		return
+	}
+	// Once is enough: later updates do not make it less alive.
+	sess.told = sess.told || sess.eor || now.Sub(sess.lastUpdate) >= quiet
+	if !sess.told {
 		return
 	}
 	for _, rx := range sess.received {
