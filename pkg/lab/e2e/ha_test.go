@@ -170,7 +170,10 @@ func testPlannedWork(t *testing.T, l *lab) {
 			Drain struct{ State string }
 			BGP   []struct{ State string }
 		}
-		l.ctl("hub-nva", &s, "status")
+		out, _ := output(l.ctlCommand("hub-nva", "status", "-o", "json")) // degraded is exit status 1
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			return err
+		}
 		for _, b := range s.BGP {
 			if b.State != "established" {
 				return fmt.Errorf("%+v", s)
