@@ -15,6 +15,33 @@ type budget struct {
 	lastGood []policy.Route // what a plan announced last that fitted
 	pace     pacer
 	deferred []netip.Prefix // have to wait for the next burst
+	// refreshes are those that have been answered, as the engine counts them.
+	refreshes uint64
+}
+
+// tight reports whether several announcements of everything in one burst would
+// be too much.
+func (nb *neighbor) tight() bool {
+	return nb.conf.Role == policy.RouteServer && nb.engine != nil && 5*len(nb.announced) > cmp.Or(nb.conf.Cap, defaultCap)
+}
+
+// noteRefreshes counts as sent what GoBGP has said again by itself.
+func (s *Speaker) noteRefreshes(now time.Time) {
+	for _, nb := range s.neighbors() {
+		s.mu.Lock()
+		tight := nb.tight()
+		s.mu.Unlock()
+		if !tight {
+			continue
+		}
+		n := nb.engine.refreshes()
+		s.mu.Lock()
+		if n > nb.budget.refreshes {
+			nb.budget.pace.note(now, len(nb.announced), len(nb.announced))
+		}
+		nb.budget.refreshes = n
+		s.mu.Unlock()
+	}
 }
 
 // defaultCap is Azure's limit (azure.md 1.3).
@@ -32,17 +59,41 @@ type pacer struct {
 	last       time.Time
 }
 
-// allow says how many of want announcements may be sent now.
-func (p *pacer) allow(now time.Time, announced, want, limit int) int {
+// allow says how many announcements may be sent now: of routes that are announced
+// already and have changed, and of new ones. They leave room for a
+// ROUTE-REFRESH, which may come at any moment and says everything once more.
+// Only a change of everything at the beginning of a burst does not: another NVA
+// has died, or a next hop has moved, and waiting costs more.
+func (p *pacer) allow(now time.Time, announced, changed, fresh, limit int) (changes, news int) {
 	if now.Sub(p.last) >= burstPause {
 		p.base, p.sent = announced, 0
 	}
-	n := min(want, max(0, limit-p.base-p.sent))
-	if n > 0 {
-		p.sent += n
+	room := limit - p.base - p.sent
+	if p.sent == 0 {
+		changes = min(changed, max(0, room))
+	} else {
+		changes = min(changed, max(0, room-announced))
+	}
+	room -= changes
+	news = min(fresh, max(0, min((room-announced)/2, limit/2-announced)))
+	if changes+news+p.sent == 0 {
+		news = min(fresh, max(0, min(room, limit/50))) // slowly, but on
+	}
+	if changes+news > 0 {
+		p.sent += changes + news
 		p.last = now
 	}
-	return n
+	return changes, news
+}
+
+// note counts what was sent without being asked for; with n 0, withdrawals, which
+// make a burst last longer.
+func (p *pacer) note(now time.Time, announced, n int) {
+	if now.Sub(p.last) >= burstPause {
+		p.base, p.sent = announced, 0
+	}
+	p.sent += n
+	p.last = now
 }
 
 // fit brings what a Route Server is to be told within its budget. As long as
@@ -65,12 +116,52 @@ func (r *rib) fit(w *work, now time.Time) {
 	if r.stance != Refuse && (aggregating || nb.budget.plan.Held || len(nb.budget.plan.Aggregated) > 0) {
 		r.diff(w)
 	}
-	if n := nb.budget.pace.allow(now, len(nb.announced), len(w.announce), limit); n < len(w.announce) {
-		for _, route := range w.announce[n:] {
-			nb.budget.deferred = append(nb.budget.deferred, route.Prefix)
+	nb.pace(w, now, limit)
+}
+
+// pace defers what is too much for now, and with it the withdrawal of that for
+// which the deferred stands.
+func (nb *neighbor) pace(w *work, now time.Time, limit int) {
+	var changed, fresh []policy.Route
+	for _, route := range w.announce {
+		if _, holds := nb.announced[route.Prefix]; holds {
+			changed = append(changed, route)
+		} else {
+			fresh = append(fresh, route)
 		}
-		w.announce = w.announce[:n]
 	}
+	if len(w.withdraw)+len(w.replaced) > 0 {
+		nb.budget.pace.note(now, len(nb.announced), 0)
+	}
+	changes, news := nb.budget.pace.allow(now, len(nb.announced), len(changed), len(fresh), limit)
+	if changes+news == len(w.announce) {
+		return
+	}
+	// Neighboring prefixes together, so that what they replace can go.
+	slices.SortFunc(fresh, func(a, b policy.Route) int { return comparePrefix(a.Prefix, b.Prefix) })
+	waiting := map[netip.Prefix]bool{}
+	for _, route := range slices.Concat(changed[changes:], fresh[news:]) {
+		waiting[route.Prefix] = true
+		nb.budget.deferred = append(nb.budget.deferred, route.Prefix)
+	}
+	w.announce = slices.Concat(changed[:changes], fresh[:news])
+	w.replaced = slices.DeleteFunc(w.replaced, func(p netip.Prefix) bool { return replacementWaits(p, waiting) })
+}
+
+// replacementWaits reports whether a prefix that is not announced any more is
+// partly or wholly in one that waits to be announced in its place.
+func replacementWaits(p netip.Prefix, waiting map[netip.Prefix]bool) bool {
+	for bits := p.Bits(); bits >= 0; bits-- {
+		if waiting[netip.PrefixFrom(p.Addr(), bits).Masked()] {
+			return true
+		}
+	}
+	for q := range waiting {
+		if q.Bits() > p.Bits() && p.Contains(q.Addr()) {
+			return true
+		}
+	}
+	return false
 }
 
 // diff compares the plan with what the engine holds. What goes only because

@@ -18,6 +18,9 @@ type engine interface {
 	withdraw([]netip.Prefix) error
 	// recycle drops a session, if it is up, and starts it afresh at once.
 	recycle(peer netip.Addr) error
+	// refreshes counts the ROUTE-REFRESH messages that the peers have sent; each
+	// was answered with all that is announced.
+	refreshes() uint64
 	// stop sends Cease to all peers and returns when the engine's goroutines have ended.
 	stop()
 }

@@ -21,6 +21,8 @@ type fakes struct {
 	engines map[string]*fakeEngine
 	calls   []string // "tr0: announce 10.0.0.0/8 [65010]", "kernel: …"
 	refuse  map[string]error
+	// refreshed is how many ROUTE-REFRESH every engine has seen.
+	refreshed uint64
 }
 
 type fakeEngine struct {
@@ -77,6 +79,12 @@ func (e *fakeEngine) withdraw(prefixes []netip.Prefix) error {
 func (e *fakeEngine) recycle(peer netip.Addr) error {
 	e.all.note("%s: recycle %s", e.name, peer)
 	return nil
+}
+
+func (e *fakeEngine) refreshes() uint64 {
+	e.all.mu.Lock()
+	defer e.all.mu.Unlock()
+	return e.all.refreshed
 }
 
 func (e *fakeEngine) stop() { e.all.note("%s: stop", e.name) }

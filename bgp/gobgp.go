@@ -263,6 +263,14 @@ func (e *gobgpEngine) recycle(peer netip.Addr) error {
 	return e.addPeer(peer)
 }
 
+func (e *gobgpEngine) refreshes() (n uint64) {
+	// What cannot be asked has ended, and needs no care.
+	_ = e.srv.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {
+		n += p.GetState().GetMessages().GetReceived().GetRefresh()
+	})
+	return n
+}
+
 func (e *gobgpEngine) stop() {
 	if e.unwatch != nil {
 		e.unwatch()

@@ -265,6 +265,7 @@ func (s *Speaker) onTick(now time.Time) {
 			}
 		}
 	}
+	s.noteRefreshes(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.settled(now, policy.RouteServer) {

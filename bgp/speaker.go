@@ -332,6 +332,7 @@ func (s *Speaker) flush() []work {
 	if s.ended {
 		return nil
 	}
+	s.noteRefreshes(time.Now())
 	s.mu.Lock()
 	s.standLocked(time.Now())
 	all := s.rib.recompute(time.Now())

@@ -45,12 +45,13 @@ func newMaintenance() *cobra.Command {
 
 // load are the prefixes of announce, withdraw and flap.
 type load struct {
-	count int
-	base  string
+	count, step int
+	base        string
 }
 
 func (ld *load) flags(c *cobra.Command) {
 	c.Flags().IntVar(&ld.count, "count", 100, "how many /24")
+	c.Flags().IntVar(&ld.step, "step", 1, "take each STEP-th /24: with 2 no two can be joined")
 	c.Flags().StringVar(&ld.base, "base", "20.0.0.0/8", "they begin here")
 }
 
@@ -59,14 +60,14 @@ func (ld *load) prefixes() ([]netip.Prefix, error) {
 	if err != nil || !base.Addr().Is4() || base.Bits() > 24 {
 		return nil, &exitError{exitUsage, fmt.Errorf("%q is no IPv4 prefix of /24 or shorter, such as 20.0.0.0/8", ld.base)}
 	}
-	if most := 1 << (24 - base.Bits()); ld.count < 1 || ld.count > most {
-		return nil, &exitError{exitUsage, fmt.Errorf("%d prefixes: 1 to %d fit into %s", ld.count, most, base)}
+	if most := 1 << (24 - base.Bits()); ld.count < 1 || ld.step < 1 || ld.count*ld.step > most {
+		return nil, &exitError{exitUsage, fmt.Errorf("%d prefixes, each %d-th: there are %d in %s", ld.count, ld.step, most, base)}
 	}
 	a := base.Masked().Addr().As4()
 	first := uint32(a[0])<<16 | uint32(a[1])<<8 | uint32(a[2])
 	list := make([]netip.Prefix, ld.count)
 	for i := range list {
-		n := first + uint32(i)
+		n := first + uint32(i*ld.step)
 		list[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 16), byte(n >> 8), byte(n), 0}), 24)
 	}
 	return list, nil

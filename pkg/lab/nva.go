@@ -28,7 +28,10 @@ func nvaConfig(s state, o Options, node string) ([]byte, error) {
 		return nil, fmt.Errorf("read the template of %s: %w", node, err)
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, struct{ Socket string }{s.socket(node)}); err != nil {
+	if err := t.Execute(&b, struct {
+		Socket string
+		Cap    int
+	}{s.socket(node), o.Cap}); err != nil {
 		return nil, fmt.Errorf("write the configuration of %s: %w", node, err)
 	}
 	return append(b.Bytes(), o.NVAConfig...), nil

@@ -11,7 +11,7 @@ import (
 type haNode struct {
 	Name, Site, Socket string
 	ASN                uint32
-	Priority           int
+	Priority, Cap      int
 	RouteServers       string // the third octets of the VNet: 10.0 or 10.1
 	DefaultRoute       string
 	Hub                bool
@@ -53,7 +53,7 @@ func newHANode(s state, o Options, node string) (haNode, error) {
 			if nvaName(vnet, i) != node {
 				continue
 			}
-			n := haNode{Name: node, Site: vnet, Socket: s.socket(node), ASN: asnHubNVA, RouteServers: "10.0", DefaultRoute: "deny", Hub: vnet == "hub"}
+			n := haNode{Name: node, Site: vnet, Cap: o.Cap, Socket: s.socket(node), ASN: asnHubNVA, RouteServers: "10.0", DefaultRoute: "deny", Hub: vnet == "hub"}
 			if !n.Hub {
 				n.ASN, n.RouteServers, n.DefaultRoute = asnTransitNVA, "10.1", "announce"
 			}

@@ -232,11 +232,11 @@ func (l *lab) dump() {
 			l.t.Logf("%s# %s\n%s%v", node, strings.Join(args, " "), out, err)
 		}
 	}
-	logs, _ := filepath.Glob(filepath.Join("/run/transitlab", l.name, "log", "*nva*"))
+	logs, _ := filepath.Glob(filepath.Join("/run/transitlab", l.name, "log", "*-[an][rv][sa]*")) // Route Servers and NVAs
 	for _, f := range logs {
 		b, _ := os.ReadFile(f)
-		if len(b) > 6000 {
-			b = b[len(b)-6000:]
+		if len(b) > 4000 {
+			b = b[len(b)-4000:]
 		}
 		l.t.Logf("%s\n%s", f, b)
 	}
