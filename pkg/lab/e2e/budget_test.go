@@ -60,7 +60,9 @@ func TestBudget(t *testing.T) {
 
 	l.must(l.cmd("refresh", "transit-ars"))
 	stays("after a change of peerings", fits, "aggregated")
-	undo := l.edit("transit-nva", func(s string) string { return strings.Replace(s, "max_routes: 1000", "max_routes: 1000\n    next_hop: 10.1.2.100", 1) })
+	undo := l.edit("transit-nva", func(s string) string {
+		return strings.Replace(s, "max_routes: 1000", "max_routes: 1000\n    next_hop: 10.1.2.100", 1)
+	})
 	if code := l.ctl("transit-nva", nil, "reload"); code != 0 {
 		t.Errorf("reload: exit %d", code)
 	}
