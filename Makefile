@@ -6,7 +6,7 @@ PKG     := github.com/transitd/transitd/pkg/version
 LDFLAGS := -s -w -X $(PKG).linkedVersion=$(VERSION) -X $(PKG).linkedCommit=$(COMMIT)
 
 # Seconds of each fuzz target, as go test takes them: make fuzz FUZZTIME=10m
-FUZZTIME ?= 30s
+FUZZTIME ?= 20s
 # Options of the demo: make demo DEMO="--edge bird -o json"
 DEMO ?=
 # Options of the benchmark: make bench BENCH="--rounds 9 --profile wire"

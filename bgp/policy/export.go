@@ -195,7 +195,7 @@ func announceRouteServer(env *Env, r Route, to Target) Verdict {
 	r.Communities = withoutAzure(r.Communities)
 	r.Large = env.withoutOurs(r.Large)
 	r.NextHop, r.MED, r.HasMED = to.NextHop, 0, false
-	reason := fmt.Sprintf("announced to %s", to.Neighbor)
+	reason := "announced to " + to.Neighbor + env.prependNote()
 	if IsDefault(r.Prefix) && to.DefaultRoute == DefaultNoAdvertise {
 		r.Communities = append(slices.Clip(r.Communities), communityNoAdvertise)
 		reason += " with NO_ADVERTISE: for the VNet's NICs only, not for its gateways"
@@ -214,7 +214,7 @@ func announceTunnel(env *Env, r Route, to Target) Verdict {
 	if r.Prefix.Addr().Is6() {
 		r.NextHop = to.NextHop6
 	}
-	return Verdict{Accept: true, Rule: RuleAnnounced, Reason: "announced through tunnel " + to.Neighbor, Route: r}
+	return Verdict{Accept: true, Rule: RuleAnnounced, Reason: "announced through tunnel " + to.Neighbor + env.prependNote(), Route: r}
 }
 
 // announceSibling keeps the tags, which a sibling reads as we do, and adds our priority.
@@ -228,6 +228,14 @@ func announceSibling(env *Env, r Route, to Target) Verdict {
 		r.NextHop = to.NextHop6
 	}
 	return Verdict{Accept: true, Rule: RuleAnnounced, Reason: "announced to " + to.Neighbor + ", an NVA of our own site", Route: r}
+}
+
+// prependNote explains what prepended did.
+func (env *Env) prependNote() string {
+	if env.Prepend == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", with our own AS %d times more in its path: this node's priority among the NVAs of its site, or a drain", env.Prepend)
 }
 
 // prepended puts our own ASN in front, beside the once that the speaker does.

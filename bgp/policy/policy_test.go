@@ -330,3 +330,37 @@ func TestDefaultRouteModesRoundTrip(t *testing.T) {
 		t.Error("no error for an unknown mode")
 	}
 }
+
+// A node's place among those of its site.
+func TestPrepend(t *testing.T) {
+	alive := func(p uint8) Standing { return Standing{Priority: p, Alive: true, Seen: true} }
+	dead := func(p uint8) Standing { return Standing{Priority: p, Seen: true} }
+	unseen := Standing{}
+	for _, c := range []struct {
+		name     string
+		priority uint8
+		siblings []Standing
+		draining bool
+		want     int
+	}{
+		{"alone", 0, nil, false, 0},
+		{"alone, standby", 2, nil, false, 2},
+		{"alone, draining", 0, nil, true, 10},
+		{"active", 0, []Standing{alive(1)}, false, 1},
+		{"standby", 1, []Standing{alive(0)}, false, 2},
+		{"active has died: shorter than what it left behind", 1, []Standing{dead(0)}, false, 0},
+		{"standby has died: nobody cares", 0, []Standing{dead(1)}, false, 1},
+		{"nobody seen yet", 1, []Standing{unseen}, false, 2},
+		{"three equal", 0, []Standing{alive(0), alive(0)}, false, 2},
+		{"one of three equal has died", 0, []Standing{alive(0), dead(0)}, false, 1},
+		{"two of three equal have died", 0, []Standing{dead(0), dead(0)}, false, 0},
+		{"second of three takes over", 1, []Standing{dead(0), alive(2)}, false, 1},
+		{"third of three does not", 2, []Standing{dead(0), alive(1)}, false, 4},
+		{"third of three takes over from the second", 2, []Standing{dead(0), dead(1)}, false, 0},
+		{"draining", 0, []Standing{alive(1)}, true, 11},
+	} {
+		if got := Prepend(c.priority, c.siblings, c.draining); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}

@@ -16,6 +16,9 @@ func kept() []cap.Value {
 	}
 }
 
+// niceLimit is 20 minus the lowest niceness, -15 (getrlimit(2)).
+const niceLimit = 35
+
 // dropPrivileges leaves the process, all its threads, with the kept
 // capabilities only, and without a way to get others: no_new_privs, an empty
 // inheritable set and a bounding set cut down to the same.
@@ -27,6 +30,9 @@ func dropPrivileges() error {
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
+	// What a reload starts anew may still run before others, as BFD does. Where
+	// the limit cannot be raised it is the service manager's (LimitNICE=).
+	_ = unix.Setrlimit(unix.RLIMIT_NICE, &unix.Rlimit{Cur: niceLimit, Max: niceLimit})
 	have := cap.GetProc()
 	if err := dropBounding(have); err != nil {
 		return err
