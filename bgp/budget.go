@@ -63,8 +63,9 @@ type pacer struct {
 // already and have changed, and of new ones. They leave room for a
 // ROUTE-REFRESH, which may come at any moment and says everything once more.
 // Only a change of everything at the beginning of a burst does not: another NVA
-// has died, or a next hop has moved, and waiting costs more.
-func (p *pacer) allow(now time.Time, announced, changed, fresh, limit int) (changes, news int) {
+// has died, or a next hop has moved, and waiting costs more. There are never
+// much more than most at a time.
+func (p *pacer) allow(now time.Time, announced, changed, fresh, limit, most int) (changes, news int) {
 	if now.Sub(p.last) >= burstPause {
 		p.base, p.sent = announced, 0
 	}
@@ -75,7 +76,7 @@ func (p *pacer) allow(now time.Time, announced, changed, fresh, limit int) (chan
 		changes = min(changed, max(0, room-announced))
 	}
 	room -= changes
-	news = min(fresh, max(0, min((room-announced)/2, limit/2-announced)))
+	news = min(fresh, max(0, min((room-announced)/2, most-announced)))
 	if changes+news+p.sent == 0 {
 		news = min(fresh, max(0, min(room, limit/50))) // slowly, but on
 	}
@@ -109,7 +110,7 @@ func (r *rib) fit(w *work, now time.Time) {
 			all = append(all, v.Route)
 		}
 	}
-	nb.budget.plan = policy.Fit(policy.Budget{Cap: limit, Supernets: r.conf.Supernets, Aggregating: aggregating}, all, nb.budget.lastGood)
+	nb.budget.plan = policy.Fit(policy.Budget{Cap: r.usable(nb.conf), Supernets: r.conf.Supernets, Aggregating: aggregating}, all, nb.budget.lastGood)
 	if !nb.budget.plan.Held {
 		nb.budget.lastGood = nb.budget.plan.Announce
 	}
@@ -117,6 +118,16 @@ func (r *rib) fit(w *work, now time.Time) {
 		r.diff(w)
 	}
 	nb.pace(w, now, limit)
+}
+
+// usable is the cap of which Fit uses half: the Route Server's, or twice what
+// the gateway takes beside the VNet's own prefixes if that is less.
+func (r *rib) usable(n Neighbor) int {
+	limit := cmp.Or(n.Cap, defaultCap)
+	if n.GatewayCap > 0 {
+		limit = min(limit, 2*max(1, n.GatewayCap-len(r.env.VNet)))
+	}
+	return limit
 }
 
 // pace defers what is too much for now, and with it the withdrawal of that for
@@ -133,7 +144,7 @@ func (nb *neighbor) pace(w *work, now time.Time, limit int) {
 	if len(w.withdraw)+len(w.replaced) > 0 {
 		nb.budget.pace.note(now, len(nb.announced), 0)
 	}
-	changes, news := nb.budget.pace.allow(now, len(nb.announced), len(changed), len(fresh), limit)
+	changes, news := nb.budget.pace.allow(now, len(nb.announced), len(changed), len(fresh), limit, nb.budget.plan.Limit)
 	if changes+news == len(w.announce) {
 		return
 	}

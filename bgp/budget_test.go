@@ -24,15 +24,15 @@ func TestPacer(t *testing.T) {
 		{9, 500, 0, 100, 0, 20}, // with half the cap announced there is no room for a refresh: slowly on
 		{9.1, 520, 0, 80, 0, 0},
 	} {
-		if changes, news := p.allow(at(c.at), c.announced, c.changed, c.fresh, 1000); changes != c.changes || news != c.news {
+		if changes, news := p.allow(at(c.at), c.announced, c.changed, c.fresh, 1000, 500); changes != c.changes || news != c.news {
 			t.Errorf("step %d: %d and %d, want %d and %d", i, changes, news, c.changes, c.news)
 		}
 	}
 	p.note(at(20), 500, 500) // a ROUTE-REFRESH
-	if got, _ := p.allow(at(20.1), 500, 500, 0, 1000); got != 0 {
+	if got, _ := p.allow(at(20.1), 500, 500, 0, 1000, 500); got != 0 {
 		t.Errorf("after a refresh: %d", got)
 	}
-	if got, _ := p.allow(at(22.1), 500, 500, 0, 1000); got != 500 {
+	if got, _ := p.allow(at(22.1), 500, 500, 0, 1000, 500); got != 500 {
 		t.Errorf("two seconds after a refresh: %d", got)
 	}
 }

@@ -79,6 +79,9 @@ type Neighbor struct {
 	NextHop netip.Addr
 	// Cap is how many routes a Route Server takes; 0: 4,000.
 	Cap int
+	// GatewayCap is how many prefixes the VNet's ExpressRoute gateway takes, those
+	// of the VNet included; 0: there is no gateway.
+	GatewayCap int
 	// Password is the key of TCP MD5 signatures (RFC 2385); empty: none.
 	Password string
 	// TTLSecurity accepts packets only from the other end of the link, by their
@@ -188,7 +191,7 @@ func (n *Neighbor) fill(c Config) error {
 // sameSessions reports whether a neighbor can be kept as it is on the wire.
 // What only the policy reads (the default route mode) is no reason to reset.
 func (n Neighbor) sameSessions(o Neighbor) bool {
-	n.DefaultRoute, n.NextHop, n.Cap = o.DefaultRoute, o.NextHop, o.Cap
+	n.DefaultRoute, n.NextHop, n.Cap, n.GatewayCap = o.DefaultRoute, o.NextHop, o.Cap, o.GatewayCap
 	return reflect.DeepEqual(n, o)
 }
 

@@ -135,7 +135,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
-	pending := true
+	pending, pause := true, debounce
 	for {
 		select {
 		case <-ctx.Done():
@@ -148,11 +148,14 @@ func (s *Speaker) Run(ctx context.Context) error {
 			s.onTick(time.Now())
 		case <-due.C:
 			pending = false
+			start := time.Now()
 			s.flush()
+			// While thousands of routes arrive, at least as much time is for taking them.
+			pause = max(debounce, time.Since(start))
 		}
 		if !pending && s.hasWork() {
 			pending = true
-			due.Reset(debounce)
+			due.Reset(pause)
 		}
 	}
 }

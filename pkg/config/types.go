@@ -76,6 +76,8 @@ type RouteServer struct {
 	NextHop netip.Addr `json:"next_hop,omitzero"`
 	// MaxRoutes is the number of routes the Route Server takes of a neighbour; it ends the session if what it has and what comes are more together, so half of them are used.
 	MaxRoutes int `json:"max_routes,omitzero" jsonschema:"default=4000,minimum=2,maximum=100000"`
+	// MaxGatewayRoutes is the number of prefixes that the VNet's ExpressRoute gateway takes, those of the VNet included: with more the circuit's connection goes down. 0 if the VNet has no gateway.
+	MaxGatewayRoutes int `json:"max_gateway_routes" jsonschema:"default=1000,minimum=0,maximum=100000"`
 }
 
 // DefaultRoute says whether a default route may be announced to a Route Server.

@@ -228,7 +228,7 @@ func (b *planner) bgp() {
 		}
 		c.Neighbors = append(c.Neighbors, bgp.Neighbor{
 			Name: rs.Name, Role: policy.RouteServer, Addrs: rs.Addresses, ASN: rs.ASN,
-			LocalAddr: u.Address, DefaultRoute: mode, HoldTime: rs.HoldTime.Std(), NextHop: rs.NextHop, Cap: rs.MaxRoutes,
+			LocalAddr: u.Address, DefaultRoute: mode, HoldTime: rs.HoldTime.Std(), NextHop: rs.NextHop, Cap: rs.MaxRoutes, GatewayCap: rs.MaxGatewayRoutes,
 		})
 	}
 	for i := range b.c.Tunnels {

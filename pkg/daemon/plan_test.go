@@ -72,7 +72,7 @@ func TestNewPlanFull(t *testing.T) {
 func fullNeighbors() (rs, tr0, tr1 bgp.Neighbor) {
 	rs = bgp.Neighbor{
 		Name: "ars", Role: policy.RouteServer, Addrs: []netip.Addr{addr("192.0.2.68"), addr("192.0.2.69")}, ASN: 65515,
-		LocalAddr: addr("192.0.2.4"), DefaultRoute: policy.DefaultDeny, HoldTime: 180 * time.Second, Cap: 4000,
+		LocalAddr: addr("192.0.2.4"), DefaultRoute: policy.DefaultDeny, HoldTime: 180 * time.Second, Cap: 4000, GatewayCap: 1000,
 	}
 	tr0 = bgp.Neighbor{
 		Name: "tr0", Role: policy.Tunnel, Addrs: []netip.Addr{addr("169.254.77.2")}, ASN: 64513,
