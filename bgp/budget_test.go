@@ -71,7 +71,7 @@ func TestSpeakerPaces(t *testing.T) {
 		}
 		time.Sleep(2 * burstPause)
 		b.fakes.mu.Lock()
-		b.fakes.refreshed = 2
+		b.refreshed = 2
 		b.fakes.mu.Unlock()
 		tell(65050)
 		if n := len(b.all("hub-ars: announce")); n != 0 {
