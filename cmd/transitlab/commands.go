@@ -60,6 +60,7 @@ func newUp() *cobra.Command {
 	c.Flags().IntVar(&o.NVAs, "nvas", 1, "NVAs on each side, 1 to 3")
 	c.Flags().StringVar((*string)(&o.HA), "ha", string(lab.ActiveStandby), "several NVAs: active-standby or ecmp")
 	c.Flags().IntVar(&o.Cap, "cap", 0, "routes that a Route Server takes of an NVA, counted as Azure does (default 4000)")
+	c.Flags().DurationVar(&o.Burst, "burst", 0, "pause that ends a burst of updates for the cap (default 1s); negative: each update is one")
 	c.Flags().StringVar(&more, "nva-config", "", "a file that is appended to every NVA's configuration")
 	c.Flags().DurationVar(&wait, "timeout", time.Minute, "how long to wait for sessions and routes")
 	return c

@@ -32,8 +32,7 @@ func newControls() []*cobra.Command {
 		simple("refresh ROUTE-SERVER", "a change of VNet peerings: ROUTE-REFRESH to all NVAs (hub-ars, or one instance: hub-ars-0)", 1,
 			func(cmd *cobra.Command, l *lab.Lab, args []string) error { return l.Refresh(cmd.Context(), args[0]) }),
 		newCut(), newMaintenance(), newAnnounce("announce", false), newAnnounce("withdraw", true), newFlap(), newStream(),
-		simple("heal", "undo every cut", 0, func(_ *cobra.Command, l *lab.Lab, _ []string) error { return l.Heal() }),
-		newRoutes(), newEffective(),
+		newHeal(), newRoutes(), newEffective(),
 	}
 }
 

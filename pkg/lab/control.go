@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -81,14 +80,28 @@ func (l *Lab) Maintain(ctx context.Context, instance string, down time.Duration)
 	})
 }
 
-// Announce lets a router of the lab announce prefixes besides its own, or withdraw them again.
-func (l *Lab) Announce(ctx context.Context, node string, list []netip.Prefix, withdraw bool) error {
-	return l.withNode(node, func(_ Plan, n Node) error {
-		if len(n.Announce) == 0 || n.Role == RoleNVA {
-			return fmt.Errorf("%s announces nothing of its own: onprem, avs-edge or a Route Server do", node)
+// Announce lets a router of the lab announce prefixes besides its own, or withdraw them again. An MSEE announces them
+// to the Route Servers, as if its customer had.
+func (l *Lab) Announce(ctx context.Context, node string, a Announcement) error {
+	return l.withNode(node, func(p Plan, n Node) error {
+		if err := announces(p, n); err != nil {
+			return err
 		}
-		return l.s.send(ctx, node, "/announce", announcement{Prefixes: list, Withdraw: withdraw})
+		return l.s.send(ctx, node, "/announce", a)
 	})
+}
+
+// announces tells why a node cannot be told to announce something.
+func announces(p Plan, n Node) error {
+	switch kind := kindOf(p.Options, n); kind {
+	case KindEdge, KindMSEE, KindRouteServer:
+		return nil
+	case KindBIRD, KindFRR:
+		return fmt.Errorf("%s runs %s, which is not told what to announce: up --edge %s, or %s",
+			n.Name, kind, Embedded, map[string]string{"onprem": "msee-onprem", "avs-edge": "msee-avs"}[n.Name])
+	default:
+		return fmt.Errorf("%s announces nothing of its own: onprem, avs-edge, an MSEE or a Route Server do", n.Name)
+	}
 }
 
 // Refresh does to a Route Server what a change of VNet peerings does: it sends ROUTE-REFRESH to all its NVAs. name is
@@ -136,8 +149,20 @@ func (l *Lab) CutOff(node string) error {
 	})
 }
 
-// Heal undoes every Cut and CutOff.
-func (l *Lab) Heal() error { return fabric.Heal(l.s.ns("fabric")) }
+// Heal undoes every Cut and CutOff, or those that a node is part of.
+func (l *Lab) Heal(nodes ...string) error {
+	if len(nodes) == 0 {
+		return fabric.Heal(l.s.ns("fabric"))
+	}
+	return l.withNode(nodes[0], func(p Plan, _ Node) error {
+		for _, name := range nodes {
+			if _, ok := p.Fabric.NIC(name); !ok {
+				return fmt.Errorf("%s has no NIC in the fabric", name)
+			}
+		}
+		return fabric.Heal(l.s.ns("fabric"), nodes...)
+	})
+}
 
 // Counters are the fabric's.
 func (l *Lab) Counters() (map[string]uint64, error) { return fabric.Counters(l.s.ns("fabric")) }

@@ -101,7 +101,7 @@ func restartKeepsTheOtherInstance(t *testing.T, l *Lab) {
 		t.Fatal(err)
 	}
 	must(t, l.hasRoutes("avs-edge", true, onPremPrefixes()...))
-	must(t, l.programmed("transit-nva", onPremPrefixes()[0], TransitNVA).check(t.Context()))
+	must(t, l.programmed("transit-nva", onPremPrefixes()[0], []netip.Addr{nvaAddress("transit", 0)}).check(t.Context()))
 	must(t, l.Start(t.Context(), "transit-ars-0"))
 	p, err := l.Plan()
 	must(t, err)

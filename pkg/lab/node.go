@@ -194,10 +194,10 @@ func serveNode(ctx context.Context, socket string, sp *speaker.Speaker) error {
 		}
 	})
 	mux.HandleFunc("POST /announce", func(w http.ResponseWriter, r *http.Request) {
-		var a announcement
+		var a Announcement
 		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<20)).Decode(&a)
 		if err == nil {
-			err = a.do(sp)
+			err = a.tell(sp)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -212,20 +212,22 @@ func serveNode(ctx context.Context, socket string, sp *speaker.Speaker) error {
 	return nil
 }
 
-// announcement is what a node's speaker is to say besides what the plan has.
-type announcement struct {
+// Announcement is what a node's speaker is to say besides what the plan has.
+type Announcement struct {
 	Prefixes []netip.Prefix `json:"prefixes"`
-	Withdraw bool           `json:"withdraw"`
+	// ASPath is what comes behind the node's own AS.
+	ASPath   []uint32 `json:"as_path,omitempty"`
+	Withdraw bool     `json:"withdraw,omitempty"`
 }
 
-func (a announcement) do(sp *speaker.Speaker) error {
+func (a Announcement) tell(sp *speaker.Speaker) error {
 	if a.Withdraw {
 		sp.Withdraw(a.Prefixes...)
 		return nil
 	}
 	paths := make([]speaker.Path, len(a.Prefixes))
 	for i, p := range a.Prefixes {
-		paths[i] = speaker.Path{Prefix: p}
+		paths[i] = speaker.Path{Prefix: p, ASPath: a.ASPath}
 	}
 	return sp.Originate(paths...)
 }

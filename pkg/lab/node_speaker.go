@@ -22,7 +22,7 @@ func speakerConfig(c nodeConfig, kind Kind) speaker.Config {
 }
 
 func routeServerConfig(c nodeConfig) speaker.Config {
-	rs := speaker.RouteServerConfig{Addr: c.Node.RouterID, Subnet: c.NIC.Subnet, VNets: c.Node.Announce, HoldTime: holdTime, PrefixCap: c.Options.Cap}
+	rs := speaker.RouteServerConfig{Addr: c.Node.RouterID, Subnet: c.NIC.Subnet, VNets: c.Node.Announce, HoldTime: holdTime, PrefixCap: c.Options.Cap, Burst: c.Options.Burst}
 	for _, s := range c.Node.Sessions {
 		rs.Peers = append(rs.Peers, speaker.RouteServerPeer{
 			Name: s.Peer, Addr: s.Addr, ASN: s.ASN, Passive: s.Passive,

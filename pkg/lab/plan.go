@@ -60,6 +60,8 @@ type Options struct {
 	HA HA `json:"ha,omitempty"`
 	// Cap is how many routes a Route Server takes of an NVA, 0: 4,000.
 	Cap int `json:"cap,omitempty"`
+	// Burst is the pause between UPDATEs that ends a burst for the cap, 0: a second; negative: each UPDATE is one.
+	Burst time.Duration `json:"burst_ns,omitempty"`
 	// NVAConfig is text that is appended to every NVA's configuration.
 	NVAConfig string `json:"nva_config,omitempty"`
 	// Transitd is the path of the daemon's binary.

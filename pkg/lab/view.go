@@ -65,7 +65,8 @@ func (s state) exchange(ctx context.Context, node, method, path string, body io.
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask %s for %s: %s", node, path, resp.Status)
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // the status alone has to do without it
+		return fmt.Errorf("ask %s for %s: %s %s", node, path, resp.Status, bytes.TrimSpace(why))
 	}
 	if into == nil {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -66,12 +67,12 @@ func (l *Lab) conditions(p Plan) []condition {
 	byDefault := netip.MustParsePrefix("0.0.0.0/0")
 	if p.Options.Scenario == DefaultRoute {
 		list = append(list, route("avs-edge", true, byDefault), route("onprem", !p.Options.FilterDefault, byDefault),
-			l.programmed("spoke", byDefault, HubNVA), l.reached("avs", InternetHost))
+			l.programmed("spoke", byDefault, carriers(p, "hub")), l.reached("avs", InternetHost))
 		return list
 	}
 	list = append(list,
 		route("onprem", true, p.AVS...), route("avs-edge", true, append([]netip.Prefix{byDefault}, p.OnPrem...)...),
-		l.programmed("transit-nva", p.OnPrem[0], TransitNVA), l.programmed("hub-nva", p.AVS[0], HubNVA))
+		l.programmed("transit-nva", p.OnPrem[0], carriers(p, "transit")), l.programmed("hub-nva", p.AVS[0], carriers(p, "hub")))
 	if p.Options.Encapsulation != None {
 		list = append(list, l.reached("avs", OnPremHost), l.reached("avs", InternetHost))
 	}
@@ -97,15 +98,24 @@ func (l *Lab) sessions(ctx context.Context, p Plan, established bool) error {
 	return nil
 }
 
-// programmed: the fabric leads a prefix, for what comes from a NIC, to a next hop.
-func (l *Lab) programmed(nic string, prefix netip.Prefix, nextHop string) condition {
-	return condition{fmt.Sprintf("the fabric programs %s → %s on the NIC of %s", prefix, nextHop, nic), func(ctx context.Context) error {
+// carriers are the NVAs of a VNet that its Route Server is to send traffic to: the best, or with ECMP all.
+func carriers(p Plan, vnet string) []netip.Addr {
+	list := []netip.Addr{nvaAddress(vnet, 0)}
+	for i := 1; i < p.Options.NVAs && p.Options.HA == ECMP; i++ {
+		list = append(list, nvaAddress(vnet, i))
+	}
+	return list
+}
+
+// programmed: the fabric leads a prefix, for what comes from a NIC, to these next hops and no others.
+func (l *Lab) programmed(nic string, prefix netip.Prefix, nextHops []netip.Addr) condition {
+	return condition{fmt.Sprintf("the fabric programs %s → %v on the NIC of %s", prefix, nextHops, nic), func(ctx context.Context) error {
 		routes, err := l.fabric().Effective(ctx, nic)
 		if err != nil {
 			return err
 		}
 		r, ok := fabric.Lookup(routes, prefix.Addr().Next())
-		if !ok || r.Prefix != prefix || len(r.NextHops) == 0 || r.NextHops[0].String() != nextHop {
+		if !ok || r.Prefix != prefix || !slices.Equal(r.NextHops, nextHops) {
 			return fmt.Errorf("the NIC of %s sends %s to %s %v", nic, prefix, r.Type, r.NextHops)
 		}
 		return nil

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 	vnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -160,7 +162,7 @@ func Cut(ns netns.NS, a, b string) error {
 		chain := &nftables.Chain{Name: cutChain, Table: f.forward}
 		for _, pair := range [][2]string{{a, b}, {b, a}} {
 			f.c.AddRule(&nftables.Rule{
-				Table: f.forward, Chain: chain,
+				Table: f.forward, Chain: chain, UserData: cutBetween(a, b),
 				Exprs: join(inDevice(pair[0]), outDevice(pair[1]), count(CounterCut), drop()),
 			})
 		}
@@ -173,18 +175,40 @@ func CutOff(ns netns.NS, nic string) error {
 	return withFilter(ns, func(f *filter) error {
 		chain := &nftables.Chain{Name: cutChain, Table: f.forward}
 		for _, exprs := range [][]expr.Any{join(inDevice(nic), count(CounterCut), drop()), join(outDevice(nic), count(CounterCut), drop())} {
-			f.c.AddRule(&nftables.Rule{Table: f.forward, Chain: chain, Exprs: exprs})
+			f.c.AddRule(&nftables.Rule{Table: f.forward, Chain: chain, UserData: cutBetween(nic), Exprs: exprs})
 		}
 		return nil
 	})
 }
 
-// Heal undoes every Cut.
-func Heal(ns netns.NS) error {
+// Heal undoes every Cut and CutOff, or those that one of the NICs is part of.
+func Heal(ns netns.NS, nics ...string) error {
 	return withFilter(ns, func(f *filter) error {
-		f.c.FlushChain(&nftables.Chain{Name: cutChain, Table: f.forward})
+		chain := &nftables.Chain{Name: cutChain, Table: f.forward}
+		if len(nics) == 0 {
+			f.c.FlushChain(chain)
+			return nil
+		}
+		rules, err := f.c.GetRules(f.forward, chain)
+		if err != nil {
+			return fmt.Errorf("read the fabric's cuts: %w", err)
+		}
+		for _, r := range rules {
+			cut, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+			if !slices.ContainsFunc(strings.Fields(cut), func(nic string) bool { return slices.Contains(nics, nic) }) {
+				continue
+			}
+			if err := f.c.DelRule(r); err != nil {
+				return fmt.Errorf("remove the cut of %s: %w", cut, err)
+			}
+		}
 		return nil
 	})
+}
+
+// cutBetween is the comment of a cut's rules, by which Heal finds them; "nft list ruleset" shows it.
+func cutBetween(nics ...string) []byte {
+	return userdata.AppendString(nil, userdata.TypeComment, strings.Join(nics, " "))
 }
 
 // Counters reads all counters: packets by name. The hairpins of all NICs are also summed under "hairpin".

@@ -109,16 +109,25 @@ type Flow struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu      sync.Mutex
-	answers []bool      // by sequence number: was it answered; guarded by mu
-	sentAt  []time.Time // by sequence number; guarded by mu
+	mu         sync.Mutex
+	answers    []bool      // by sequence number: was it answered; guarded by mu
+	sentAt     []time.Time // by sequence number; guarded by mu
+	next       int         // the sequence number after the highest that was answered; guarded by mu
+	duplicates int         // guarded by mu
+	reordered  int         // guarded by mu
 }
 
-// Outage is the longest time without an answered datagram.
+// Outage is what a flow lost, and the longest time without an answered datagram.
 type Outage struct {
 	Sent     int           `json:"sent"`
-	Received int           `json:"received"`
-	Longest  time.Duration `json:"longest_ns"` // 0: nothing was lost
+	Received int           `json:"received"` // each datagram once
+	Longest  time.Duration `json:"longest_ns"` // by the times of sending; 0: nothing was lost
+	// Start is when the first datagram of the longest outage was sent; zero if nothing was lost.
+	Start time.Time `json:"start,omitzero"`
+	// Duplicates are answers to datagrams that were answered before.
+	Duplicates int `json:"duplicates,omitempty"`
+	// Reordered are answers that came after one to a later datagram (RFC 4737, section 3.3), duplicates not counted.
+	Reordered int `json:"reordered,omitempty"`
 }
 
 // StartFlow starts a flow with one datagram per interval; Stop ends it.
@@ -170,12 +179,25 @@ func (f *Flow) receive() {
 		if err != nil || n < 4 {
 			continue
 		}
-		f.mu.Lock()
-		if seq := binary.BigEndian.Uint32(buf); int(seq) < len(f.answers) {
-			f.answers[seq] = true
-		}
-		f.mu.Unlock()
+		f.answered(int(binary.BigEndian.Uint32(buf)))
 	}
+}
+
+// answered counts one answer.
+func (f *Flow) answered(seq int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case seq >= len(f.answers): // nothing that this flow sent
+		return
+	case f.answers[seq]:
+		f.duplicates++
+		return
+	case seq < f.next:
+		f.reordered++
+	}
+	f.answers[seq] = true
+	f.next = max(f.next, seq+1)
 }
 
 // Answered reports whether a datagram sent after t was answered.
@@ -200,7 +222,9 @@ func (f *Flow) Stop() (Outage, error) {
 	if err := f.conn.Close(); err != nil {
 		return Outage{}, fmt.Errorf("end the flow: %w", err)
 	}
-	return outage(f.sentAt, f.answers, f.interval), nil
+	o := outage(f.sentAt, f.answers, f.interval)
+	o.Duplicates, o.Reordered = f.duplicates, f.reordered
+	return o, nil
 }
 
 // outage finds the longest run of unanswered datagrams.
@@ -216,7 +240,9 @@ func outage(sentAt []time.Time, answers []bool, interval time.Duration) Outage {
 		if start < 0 {
 			start = i
 		}
-		o.Longest = max(o.Longest, sentAt[i].Sub(sentAt[start])+interval)
+		if length := sentAt[i].Sub(sentAt[start]) + interval; length > o.Longest {
+			o.Longest, o.Start = length, sentAt[start]
+		}
 	}
 	return o
 }

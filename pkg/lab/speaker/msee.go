@@ -47,7 +47,8 @@ type MSEEPeer struct {
 // edge router goes to the Route Servers with 12076 in front, private ASNs of
 // the customer included; what comes from the Route Servers goes to the edge router
 // without private ASNs (65515 is one of them). Paths with 12076 are dropped
-// silently. Nothing goes from one Route Server instance to the other.
+// silently. Nothing goes from one Route Server instance to the other. What it
+// originates goes to the Route Servers only: prefixes as from a customer.
 //
 // The gateway, of AS 65515 like the Route Server, adds nothing to a path: an
 // NVA sees "65515 12076 CUSTOMER".
@@ -61,12 +62,12 @@ func MSEE(c MSEEConfig) Config {
 		cfg.Peers = append(cfg.Peers, Peer{
 			Name: rs.Name, Addr: rs.Addr, ASN: RouteServerASN, Port: c.Port, Local: rs.Local, Passive: rs.Passive,
 			MaxPrefixes: c.RouteCap,
-			Export:      func(r Path) (Path, bool) { return r, r.From == edge },
+			Export:      func(r Path) (Path, bool) { return r, r.From == edge || r.From == "" },
 		})
 	}
 	cfg.Peers = append(cfg.Peers, Peer{
 		Name: edge, Addr: c.Edge.Addr, ASN: c.EdgeASN, Port: c.Port, Local: c.Edge.Local, Passive: c.Edge.Passive,
-		Export: func(r Path) (Path, bool) { return RemovePrivateAS(r), r.From != edge },
+		Export: func(r Path) (Path, bool) { return RemovePrivateAS(r), r.From != edge && r.From != "" },
 	})
 	return cfg
 }

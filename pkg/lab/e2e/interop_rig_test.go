@@ -1,0 +1,819 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/transitd/transitd/pkg/netns"
+	"github.com/transitd/transitd/pkg/netns/netnstest"
+)
+
+const (
+	nodeNIC  = "192.0.2.4" // the card of transitd's node
+	nodeHost = "10.60.0.1" // what is behind it, of the prefix that it originates
+)
+
+// farLink is the tunnel to far NVA number n, from 0: tr0, tr1, …
+type farLink struct {
+	n   int
+	bgp string // further keys of tunnels[].bgp: ", ttl_security: true"
+	bfd string // of tunnels[].bfd; empty: the defaults, 300 ms x 3
+}
+
+func (f farLink) name() string  { return fmt.Sprintf("tr%d", f.n) }
+func (f farLink) nic() string   { return fmt.Sprintf("192.0.2.%d", 10+f.n) }
+func (f farLink) ours() string  { return fmt.Sprintf("169.254.%d.1", 77+f.n) }
+func (f farLink) peer() string  { return fmt.Sprintf("169.254.%d.2", 77+f.n) }
+func (f farLink) asn() int      { return 64513 + f.n }
+func (f farLink) vni() int      { return 7700 + f.n }
+func (f farLink) net(i int) int { return 50 + f.n*100 + i }
+
+// prefix is one of those that the far NVA announces, host an address of the first.
+func (f farLink) prefix(i int) string { return fmt.Sprintf("10.%d.0.0/24", f.net(i)) }
+func (f farLink) host() string        { return fmt.Sprintf("10.%d.0.1", f.net(0)) }
+
+// farRig is transitd in a namespace, and far NVAs in others, on one switch. The
+// tunnels end in the kernel's vxlan device there.
+type farRig struct {
+	t       *testing.T
+	sw, nva netns.NS
+	far     []netns.NS
+	links   []farLink
+	dir     string
+	daemon  *farProgram
+}
+
+// newPair makes everything but what speaks BGP at the far ends.
+func newPair(t *testing.T, links ...farLink) *farRig {
+	t.Helper()
+	netnstest.RequireRoot(t)
+	t.Parallel() // each in its own namespaces, and most of the time is waiting
+	p := &farRig{t: t, dir: t.TempDir(), links: links}
+	p.sw, p.nva = netnstest.New(t, "sw"), netnstest.New(t, "nva")
+	p.ip(p.sw, "link add br0 type bridge", "addr add 192.0.2.1/26 dev br0", "link set br0 up")
+	p.plug(p.nva, "nva", nodeNIC)
+	p.ip(p.nva, "route add default via 192.0.2.1", "addr add "+nodeHost+"/32 dev lo")
+	for i, f := range links {
+		if f.n != i {
+			t.Fatalf("link %d has number %d", i, f.n)
+		}
+		ns := netnstest.New(t, "far")
+		p.far = append(p.far, ns)
+		p.plug(ns, fmt.Sprintf("far%d", i), f.nic())
+		p.ip(ns,
+			fmt.Sprintf("link add vx0 mtu 1400 type vxlan id %d local %s remote %s dstport 4789 nolearning dev eth0", f.vni(), f.nic(), nodeNIC),
+			"addr add "+f.peer()+"/30 dev vx0", "link set vx0 up",
+			"addr add "+f.host()+"/32 dev lo")
+	}
+	p.daemon = &farProgram{t: t, ns: p.nva, dir: p.dir, name: "transitd"}
+	p.daemon.argv = []string{filepath.Join(binDir, "transitd"), "run", "-c", p.configure()}
+	p.daemon.start()
+	soon(t, "transitd answers", 10*time.Second, func() error { return p.ask(nil, "status") })
+	return p
+}
+
+// plug connects a namespace's eth0 to the switch's port.
+func (p *farRig) plug(ns netns.NS, port, addr string) {
+	p.t.Helper()
+	p.ip(p.sw, "link add "+port+" type veth peer name eth0 netns "+ns.Name, "link set "+port+" master br0 up")
+	p.ip(ns, "addr add "+addr+"/26 dev eth0", "link set eth0 up")
+	// A veth leaves checksums to nobody, also those inside a tunnel, which transitd then passes on as they are.
+	if _, err := output(ns.Command(context.Background(), "ethtool", "-K", "eth0", "tx", "off")); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *farRig) ip(ns netns.NS, commands ...string) {
+	p.t.Helper()
+	for _, c := range commands {
+		if _, err := output(ns.Command(context.Background(), "ip", strings.Fields(c)...)); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+// cut takes the cable of a far NVA's card out of the switch; nobody is told.
+func (p *farRig) cut(n int, out bool) {
+	p.t.Helper()
+	p.ip(p.sw, fmt.Sprintf("link set far%d %s", n, map[bool]string{true: "nomaster", false: "master br0"}[out]))
+}
+
+// configure writes transitd's configuration and returns its file.
+func (p *farRig) configure() string {
+	p.t.Helper()
+	var tunnels strings.Builder
+	var names []string
+	for _, f := range p.links {
+		bfd := f.bfd
+		if bfd == "" {
+			bfd = "interval: 300ms, multiplier: 3"
+		}
+		fmt.Fprintf(&tunnels, `  - name: %s
+    remote: %s
+    address: %s/30
+    peer_address: %s
+    vxlan: {vni: %d}
+    bgp: {asn: %d%s}
+    bfd: {%s}
+`, f.name(), f.nic(), f.ours(), f.peer(), f.vni(), f.asn(), f.bgp, bfd)
+		names = append(names, f.name())
+	}
+	file := filepath.Join(p.dir, "transitd.yaml")
+	writeFile(p.t, file, fmt.Sprintf(`node: {name: near, asn: 64512, site: near}
+underlay: {interface: eth0}
+tunnels:
+%soriginate:
+  - {prefix: 10.60.0.0/24, to: [%s]}
+control: {socket: %s}
+log: {format: console}
+`, tunnels.String(), strings.Join(names, ", "), p.socket()))
+	return file
+}
+
+func (p *farRig) socket() string { return filepath.Join(p.dir, "ctl.sock") }
+
+// ask runs transitctl and decodes its answer into a value, unless that is nil.
+// Exit status 1 says that something is down, and is no error here.
+func (p *farRig) ask(into any, args ...string) error {
+	out, err := output(exec.Command(filepath.Join(binDir, "transitctl"), append(args, "--socket", p.socket(), "-o", "json")...))
+	if exit := (*exec.ExitError)(nil); err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1 && json.Valid([]byte(out))) {
+		return err
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal([]byte(out), into)
+}
+
+// bgpStatus and bfdStatus are parts of "transitctl status -o json".
+type bgpStatus struct {
+	Peer, Name, State   string
+	Received, Announced int
+	LastError           string `json:"last_error"`
+}
+
+type bfdStatus struct {
+	State string
+	Flaps uint64
+}
+
+type nearStatus struct {
+	Health  string
+	Tunnels []struct {
+		Name, State string
+		BFD         *bfdStatus
+	}
+	BGP      []bgpStatus
+	Refused  struct{ Control, BGP uint64 }
+	Warnings []string
+}
+
+func (p *farRig) status() (s nearStatus) {
+	p.t.Helper()
+	if err := p.ask(&s, "status"); err != nil {
+		p.t.Fatal(err)
+	}
+	return s
+}
+
+// session is transitd's view of the session with a far NVA, and of its BFD.
+func (p *farRig) session(n int) (bgpStatus, bfdStatus) {
+	p.t.Helper()
+	s := p.status()
+	var bfd bfdStatus
+	for _, t := range s.Tunnels {
+		if t.Name == p.links[n].name() && t.BFD != nil {
+			bfd = *t.BFD
+		}
+	}
+	for _, b := range s.BGP {
+		if b.Name == p.links[n].name() {
+			return b, bfd
+		}
+	}
+	p.t.Fatalf("no session of %s in %+v", p.links[n].name(), s)
+	return bgpStatus{}, bfd
+}
+
+// routes returns table 7003 by prefix.
+func (p *farRig) routes() map[string]string {
+	p.t.Helper()
+	// The table does not exist before its first route: that is an error of ip.
+	out, _ := output(p.nva.Command(context.Background(), "ip", "route", "show", "table", "7003"))
+	m := map[string]string{}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] != "unreachable" {
+			m[f[0]] = line
+		}
+	}
+	return m
+}
+
+// hasRoutes waits until the kernel has exactly these of the far NVA's prefixes, or none.
+func (p *farRig) hasRoutes(n int, want bool, within time.Duration) time.Duration {
+	p.t.Helper()
+	return soon(p.t, fmt.Sprintf("routes through %s in the kernel: %t", p.links[n].name(), want), within, func() error {
+		have := p.routes()
+		for i := range 2 {
+			line := have[p.links[n].prefix(i)]
+			if (line != "") != want || want && !strings.Contains(line, " dev "+p.links[n].name()+" ") {
+				return fmt.Errorf("table 7003 has %v", have)
+			}
+		}
+		return nil
+	})
+}
+
+// up waits for everything to be right with a far NVA as both ends see it.
+func (p *farRig) up(n int, peer farPeer, within time.Duration) time.Duration {
+	p.t.Helper()
+	start := time.Now()
+	soon(p.t, p.links[n].name()+" is up as transitd sees it", within, func() error {
+		bgp, bfd := p.session(n)
+		if bgp.State != "established" || bfd.State != "up" || bgp.Received != 2 || bgp.Announced == 0 {
+			return fmt.Errorf("BGP %+v BFD %+v", bgp, bfd)
+		}
+		return nil
+	})
+	p.hasRoutes(n, true, 3*time.Second)
+	soon(p.t, peer.kind()+" agrees", max(time.Second, within-time.Since(start)), func() error {
+		v, err := peer.view()
+		if err != nil {
+			return err
+		}
+		if !v.established || !v.bfdUp || !slices.Contains(v.routes, "10.60.0.0/24") {
+			return fmt.Errorf("%+v", v)
+		}
+		return nil
+	})
+	// What it learned is in its kernel too, and packets get through.
+	soon(p.t, "a packet there and back", 5*time.Second, func() error {
+		_, err := output(p.nva.Command(context.Background(), "ping", "-n", "-q", "-c", "1", "-W", "1", "-I", nodeHost, p.links[n].host()))
+		return err
+	})
+	return time.Since(start)
+}
+
+// dump prints what a person would ask first when a test failed.
+func (p *farRig) dump(n int) {
+	for _, ns := range []netns.NS{p.nva, p.far[n]} {
+		for _, args := range []string{"-br addr", "rule", "route show table all type unicast", "neigh", "-s link"} {
+			out, err := output(ns.Command(context.Background(), "ip", strings.Fields(args)...))
+			p.t.Logf("%s# ip %s\n%s%v", ns.Name, args, out, err)
+		}
+	}
+}
+
+func soon(t testing.TB, what string, within time.Duration, f func() error) time.Duration {
+	t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return time.Since(start)
+		}
+		if time.Since(start) > within {
+			t.Fatalf("%s: not within %v: %v", what, within, err)
+		}
+		<-tick.C
+	}
+}
+
+func writeFile(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// farProgram is a process in a namespace. It lives as long as a pipe from this
+// process is open, so an interrupted test leaves none behind.
+type farProgram struct {
+	t    *testing.T
+	ns   netns.NS
+	dir  string
+	name string
+	argv []string
+
+	cmd  *exec.Cmd
+	pipe io.Closer
+	log  *os.File
+	pid  int
+}
+
+func (d *farProgram) start() {
+	d.t.Helper()
+	if d.log == nil {
+		var err error
+		if d.log, err = os.Create(filepath.Join(d.dir, d.name+".log")); err != nil {
+			d.t.Fatal(err)
+		}
+		d.t.Cleanup(func() {
+			d.kill()
+			_ = d.log.Close()
+			if text, err := os.ReadFile(d.log.Name()); err == nil && d.t.Failed() {
+				d.t.Logf("%s:\n%s", d.argv[0], text[max(0, len(text)-6000):])
+			}
+		})
+	}
+	guard := []string{"-c", `"$@" </dev/null >&2 & pid=$!; echo $pid; read -r line; kill -9 $pid; wait`, "sh"}
+	d.cmd = d.ns.Command(context.Background(), "sh", append(guard, d.argv...)...)
+	d.cmd.Stderr = d.log
+	stdin, err := d.cmd.StdinPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	stdout, err := d.cmd.StdoutPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.pipe = stdin
+	if err := d.cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if d.pid, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// kill is kill -9.
+func (d *farProgram) kill() {
+	if d.cmd == nil {
+		return
+	}
+	_ = d.pipe.Close()
+	_ = d.cmd.Wait()
+	d.cmd = nil
+}
+
+// alive reports whether the process is the one that was started.
+func (d *farProgram) alive() error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", d.pid))
+	if err != nil || !strings.HasPrefix(string(b), d.argv[0]+"\x00") {
+		return fmt.Errorf("%s, process %d, is gone: %q %w", d.name, d.pid, b, err)
+	}
+	return nil
+}
+
+// farOptions are what a test wants of the far NVA.
+type farOptions struct {
+	passive, graceful, gtsm bool
+	password                string
+	prefixes                int // announced; 0: two
+}
+
+// farView is what the far NVA says of its session with us.
+type farView struct {
+	established, bfdUp bool
+	routes             []string // it has from us
+}
+
+// farPeer is another implementation.
+type farPeer interface {
+	kind() string
+	start()
+	kill() // without a word
+	view() (farView, error)
+	shutdown(down bool) // the operator's, of the BGP session
+	restart()           // gracefully
+	count(n int)        // announces that many prefixes from now on
+}
+
+// withPeers runs a test with each implementation.
+func withPeers(t *testing.T, f func(t *testing.T, make func(*farRig, int, farOptions) farPeer)) {
+	netnstest.RequireRoot(t)
+	t.Run("bird", func(t *testing.T) { f(t, newBIRD) })
+	t.Run("frr", func(t *testing.T) { f(t, newFRR) })
+}
+
+func (o farOptions) nets(f farLink) (list []string) {
+	for i := range max(2, o.prefixes) {
+		list = append(list, f.prefix(i))
+	}
+	return list
+}
+
+// farBIRD is BIRD 2.
+type farBIRD struct {
+	*farProgram
+	p *farRig
+	f farLink
+	o farOptions
+}
+
+func newBIRD(p *farRig, n int, o farOptions) farPeer {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	b := &farBIRD{p: p, f: p.links[n], o: o}
+	b.farProgram = &farProgram{
+		t: p.t, ns: p.far[n], dir: dir, name: "bird",
+		argv: []string{"/usr/sbin/bird", "-f", "-c", filepath.Join(dir, "bird.conf"), "-s", filepath.Join(dir, "ctl"), "-P", filepath.Join(dir, "pid")},
+	}
+	b.configure()
+	b.start()
+	p.t.Cleanup(func() {
+		if p.t.Failed() {
+			out, err := b.birdc("show", "protocols", "all", "nva")
+			p.t.Log(out, err)
+			p.dump(n)
+		}
+	})
+	return b
+}
+
+func (b *farBIRD) kind() string { return "BIRD" }
+
+func (b *farBIRD) configure() {
+	var static, keys strings.Builder
+	for _, n := range b.o.nets(b.f) {
+		fmt.Fprintf(&static, "  route %s blackhole;\n", n)
+	}
+	if b.o.passive {
+		keys.WriteString("  passive yes;\n")
+	}
+	if b.o.password != "" {
+		fmt.Fprintf(&keys, "  password %q;\n", b.o.password)
+	}
+	if b.o.gtsm {
+		keys.WriteString("  ttl security yes;\n")
+	}
+	fmt.Fprintf(&keys, "  graceful restart %s;\n", map[bool]string{true: "yes", false: "off"}[b.o.graceful])
+	writeFile(b.t, filepath.Join(b.dir, "bird.conf"), fmt.Sprintf(`log stderr all;
+router id %s;
+protocol device { }
+protocol static told { ipv4;
+%s}
+protocol kernel { ipv4 { export where source = RTS_BGP; }; %s }
+protocol bfd { interface "vx0" { interval 300 ms; multiplier 3; }; }
+protocol bgp nva {
+  local %s as %d;
+  neighbor %s as 64512;
+  direct;
+  bfd on;
+  hold time 90;
+  connect retry time 2;
+  connect delay time 1;
+  error wait time 1, 2;
+%s  ipv4 { import all; next hop self; export where source = RTS_STATIC; };
+}
+`, b.f.peer(), static.String(), map[bool]string{true: "persist; graceful restart;", false: ""}[b.o.graceful],
+		b.f.peer(), b.f.asn(), b.f.ours(), keys.String()))
+}
+
+func (b *farBIRD) birdc(args ...string) (string, error) {
+	return output(exec.Command("birdc", append([]string{"-s", filepath.Join(b.dir, "ctl")}, args...)...))
+}
+
+func (b *farBIRD) must(args ...string) {
+	b.t.Helper()
+	if _, err := b.birdc(args...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *farBIRD) view() (v farView, err error) {
+	out, err := b.birdc("show", "protocols", "nva")
+	if err != nil {
+		return v, err
+	}
+	v.established = strings.Contains(out, "Established")
+	if out, err = b.birdc("show", "bfd", "sessions"); err != nil {
+		return v, err
+	}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == b.f.ours() {
+			v.bfdUp = f[2] == "Up"
+		}
+	}
+	if out, err = b.birdc("show", "route", "protocol", "nva"); err != nil {
+		return v, err
+	}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 2 && strings.Contains(f[0], "/") {
+			v.routes = append(v.routes, f[0])
+		}
+	}
+	return v, nil
+}
+
+func (b *farBIRD) shutdown(down bool) {
+	b.t.Helper()
+	b.must(map[bool]string{true: "disable", false: "enable"}[down], "nva")
+}
+
+func (b *farBIRD) restart() {
+	b.t.Helper()
+	b.must("graceful", "restart")
+	<-time.After(300 * time.Millisecond) // it goes down by itself
+	b.kill()
+	b.argv = append(b.argv, "-R")
+	b.start()
+}
+
+func (b *farBIRD) count(n int) {
+	b.t.Helper()
+	b.o.prefixes = n
+	b.configure()
+	b.must("configure")
+}
+
+// farFRR is FRR's zebra, bfdd and bgpd.
+type farFRR struct {
+	zebra, bfdd, bgpd *farProgram
+	p                 *farRig
+	f                 farLink
+	o                 farOptions
+	dir               string
+}
+
+func newFRR(p *farRig, n int, o farOptions) farPeer {
+	p.t.Helper()
+	r := &farFRR{p: p, f: p.links[n], o: o, dir: p.t.TempDir()}
+	r.configure()
+	// The daemons give root up for a user of their own, which has to get at the folder.
+	if err := os.Chmod(filepath.Dir(r.dir), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := output(exec.Command("chown", "-R", "frr:frr", r.dir)); err != nil {
+		p.t.Fatal(err)
+	}
+	common := []string{"--vty_socket", r.dir, "-z", filepath.Join(r.dir, "zserv"), "-P", "0", "--log", "stdout"}
+	program := func(name string, extra ...string) *farProgram {
+		argv := append([]string{"/usr/lib/frr/" + name, "-f", filepath.Join(r.dir, name+".conf"), "-i", filepath.Join(r.dir, name+".pid")}, common...)
+		return &farProgram{t: p.t, ns: p.far[n], dir: r.dir, name: name, argv: append(argv, extra...)}
+	}
+	r.zebra, r.bgpd = program("zebra"), program("bgpd")
+	r.bfdd = program("bfdd", "--bfdctl", "unix:"+filepath.Join(r.dir, "bfdd.ctl"))
+	r.start()
+	p.t.Cleanup(func() {
+		if p.t.Failed() {
+			out, err := r.vtysh("bgpd", "show bgp neighbors")
+			p.t.Log(out, err)
+			p.dump(n)
+		}
+	})
+	return r
+}
+
+func (r *farFRR) kind() string { return "FRR" }
+
+func (r *farFRR) configure() {
+	var networks, keys, global strings.Builder
+	for _, n := range r.o.nets(r.f) {
+		fmt.Fprintf(&networks, "  network %s\n", n)
+	}
+	if r.o.passive {
+		fmt.Fprintf(&keys, " neighbor %s passive\n", r.f.ours())
+	}
+	if r.o.password != "" {
+		fmt.Fprintf(&keys, " neighbor %s password %s\n", r.f.ours(), r.o.password)
+	}
+	if r.o.gtsm {
+		fmt.Fprintf(&keys, " neighbor %s ttl-security hops 1\n", r.f.ours())
+	}
+	if r.o.graceful {
+		global.WriteString(" bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n")
+	}
+	writeFile(r.p.t, filepath.Join(r.dir, "zebra.conf"), "")
+	writeFile(r.p.t, filepath.Join(r.dir, "bfdd.conf"), fmt.Sprintf(`bfd
+ profile fast
+  receive-interval 300
+  transmit-interval 300
+  detect-multiplier 3
+ !
+ peer %s local-address %s interface vx0
+  profile fast
+ !
+`, r.f.ours(), r.f.peer()))
+	writeFile(r.p.t, filepath.Join(r.dir, "bgpd.conf"), fmt.Sprintf(`router bgp %d
+ bgp router-id %s
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+%s neighbor %s remote-as 64512
+ neighbor %s interface vx0
+ neighbor %s update-source %s
+ neighbor %s timers 3 90
+ neighbor %s timers connect 2
+ neighbor %s advertisement-interval 0
+ neighbor %s bfd
+%s address-family ipv4 unicast
+%s  neighbor %s soft-reconfiguration inbound
+ exit-address-family
+`, r.f.asn(), r.f.peer(), global.String(), r.f.ours(), r.f.ours(), r.f.ours(), r.f.peer(), r.f.ours(), r.f.ours(), r.f.ours(), r.f.ours(),
+		keys.String(), networks.String(), r.f.ours()))
+}
+
+func (r *farFRR) start() {
+	r.p.t.Helper()
+	_ = os.Remove(filepath.Join(r.dir, "zserv"))
+	r.zebra.start()
+	soon(r.p.t, "zebra listens", 5*time.Second, func() error {
+		_, err := os.Stat(filepath.Join(r.dir, "zserv"))
+		return err
+	})
+	r.bfdd.start()
+	r.bgpd.start()
+}
+
+func (r *farFRR) kill() {
+	for _, d := range []*farProgram{r.bfdd, r.bgpd, r.zebra} {
+		d.kill()
+	}
+}
+
+func (r *farFRR) vtysh(daemon string, commands ...string) (string, error) {
+	args := []string{"--vty_socket", r.dir, "-d", daemon}
+	for _, c := range commands {
+		args = append(args, "-c", c)
+	}
+	return output(exec.Command("vtysh", args...))
+}
+
+func (r *farFRR) set(daemon string, commands ...string) {
+	r.p.t.Helper()
+	if out, err := r.vtysh(daemon, append([]string{"configure"}, commands...)...); err != nil || strings.Contains(out, "%") {
+		r.p.t.Fatal(out, err)
+	}
+}
+
+func (r *farFRR) view() (v farView, err error) {
+	out, err := r.vtysh("bgpd", "show bgp neighbors "+r.f.ours()+" json")
+	if err != nil {
+		return v, err
+	}
+	var neighbors map[string]struct{ BgpState string }
+	if err := json.Unmarshal([]byte(out), &neighbors); err != nil {
+		return v, err
+	}
+	v.established = neighbors[r.f.ours()].BgpState == "Established"
+	if out, err = r.vtysh("bfdd", "show bfd peers json"); err != nil {
+		return v, err
+	}
+	var peers []struct{ Peer, Status string }
+	if err := json.Unmarshal([]byte(out), &peers); err != nil {
+		return v, err
+	}
+	for _, peer := range peers {
+		v.bfdUp = v.bfdUp || peer.Peer == r.f.ours() && peer.Status == "up"
+	}
+	if !v.established {
+		return v, nil
+	}
+	if out, err = r.vtysh("bgpd", "show bgp ipv4 unicast neighbors "+r.f.ours()+" received-routes json"); err != nil {
+		return v, err
+	}
+	var reply struct{ ReceivedRoutes map[string]json.RawMessage }
+	if err := json.Unmarshal([]byte(out), &reply); err != nil {
+		return v, err
+	}
+	for p := range reply.ReceivedRoutes {
+		v.routes = append(v.routes, p)
+	}
+	return v, nil
+}
+
+func (r *farFRR) shutdown(down bool) {
+	r.p.t.Helper()
+	r.set("bgpd", fmt.Sprintf("router bgp %d", r.f.asn()), map[bool]string{true: "", false: "no "}[down]+"neighbor "+r.f.ours()+" shutdown")
+}
+
+// bfdShutdown is the operator's, of BFD alone.
+func (r *farFRR) bfdShutdown(down bool) {
+	r.p.t.Helper()
+	r.set("bfdd", "bfd", fmt.Sprintf("peer %s local-address %s interface vx0", r.f.ours(), r.f.peer()), map[bool]string{true: "", false: "no "}[down]+"shutdown")
+}
+
+func (r *farFRR) restart() {
+	r.p.t.Helper()
+	r.bgpd.kill() // what graceful restart is for: only the routing process ends
+	<-time.After(300 * time.Millisecond)
+	r.bgpd.start()
+}
+
+func (r *farFRR) count(n int) {
+	r.p.t.Helper()
+	commands := []string{fmt.Sprintf("router bgp %d", r.f.asn()), "address-family ipv4 unicast"}
+	old := r.o.nets(r.f)
+	r.o.prefixes = n
+	for _, p := range r.o.nets(r.f) {
+		if !slices.Contains(old, p) {
+			commands = append(commands, "network "+p)
+		}
+	}
+	for _, p := range old {
+		if !slices.Contains(r.o.nets(r.f), p) {
+			commands = append(commands, "no network "+p)
+		}
+	}
+	r.set("bgpd", commands...)
+}
+
+// echoStream is a datagram every millisecond from the node's host to the far NVA's, which echoes it.
+type echoStream struct {
+	stop    chan struct{}
+	all     sync.WaitGroup
+	mu      sync.Mutex
+	last    time.Time
+	longest time.Duration
+	sent    int
+	back    int
+}
+
+func (p *farRig) stream(n int) *echoStream {
+	p.t.Helper()
+	dial := func(ns netns.NS, addr string) *net.UDPConn {
+		var c *net.UDPConn
+		if err := ns.Do(func() (err error) {
+			c, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(addr), Port: 7})
+			return err
+		}); err != nil {
+			p.t.Fatal(err)
+		}
+		return c
+	}
+	near, far := dial(p.nva, nodeHost), dial(p.far[n], p.links[n].host())
+	s := &echoStream{stop: make(chan struct{}), last: time.Now()}
+	s.all.Go(func() { // the far end echoes
+		b := make([]byte, 100)
+		for {
+			k, from, err := far.ReadFromUDPAddrPort(b)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				_, _ = far.WriteToUDPAddrPort(b[:k], from) // the way back may be missing: that is measured
+			}
+		}
+	})
+	s.all.Go(func() {
+		b := make([]byte, 100)
+		for {
+			_, err := near.Read(b)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				s.heard()
+			}
+		}
+	})
+	s.all.Go(func() {
+		defer near.Close()
+		defer far.Close()
+		to := &net.UDPAddr{IP: net.ParseIP(p.links[n].host()), Port: 7}
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		b := make([]byte, 8)
+		for {
+			select {
+			case <-s.stop:
+				return
+			case <-tick.C:
+				binary.BigEndian.PutUint64(b, uint64(s.sent))
+				_, _ = near.WriteTo(b, to) // without a route: that is measured
+				s.mu.Lock()
+				s.sent++
+				s.mu.Unlock()
+			}
+		}
+	})
+	return s
+}
+
+func (s *echoStream) heard() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.back++
+	now := time.Now()
+	s.longest, s.last = max(s.longest, now.Sub(s.last)), now
+}
+
+// end says how much was lost, and the longest time with no answer.
+func (s *echoStream) end() (sent, back int, gap time.Duration) {
+	close(s.stop)
+	s.all.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sent, s.back, max(s.longest, time.Since(s.last))
+}
