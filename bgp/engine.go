@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/transitd/transitd/bgp/policy"
 )
@@ -57,6 +58,11 @@ type event struct {
 type stateChange struct {
 	state  State
 	reason string // why a session ended, as the engine words it
+	// restart is how long the peer may be away and go on forwarding, as it said
+	// when the session was established (RFC 4724); 0: it does not.
+	restart time.Duration
+	// notified: the session ended with a NOTIFICATION, so this is no restart.
+	notified bool
 }
 
 // update is one route that a peer announced, or withdrew.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -172,6 +173,9 @@ func (e *gobgpEngine) addPeer(addr netip.Addr) error {
 		if e.n.LocalAddr6.IsValid() {
 			p.AfiSafis = append(p.AfiSafis, afiSafi(api.Family_AFI_IP6))
 		}
+		// We keep the routes of a peer that restarts, and say so; what we do at a
+		// restart of our own is to drain before.
+		p.GracefulRestart = &api.GracefulRestart{Enabled: true, HelperOnly: true}
 		p.Conf.AuthPassword = e.n.Password
 		if e.n.TTLSecurity {
 			p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: onLink}
@@ -191,6 +195,24 @@ func (e *gobgpEngine) addPeer(addr netip.Addr) error {
 		return fmt.Errorf("add peer %s: %w", addr, err)
 	}
 	return nil
+}
+
+// restartTime reads how long a peer may be away. Only one that keeps forwarding
+// IPv4 meanwhile counts (the F bit of RFC 4724, section 3).
+func restartTime(caps []gobgp.ParameterCapabilityInterface) time.Duration {
+	const forwarding = 0x80
+	for _, c := range caps {
+		gr, ok := c.(*gobgp.CapGracefulRestart)
+		if !ok {
+			continue
+		}
+		for _, t := range gr.Tuples {
+			if t.AFI == gobgp.AFI_IP && t.SAFI == gobgp.SAFI_UNICAST && t.Flags&forwarding != 0 {
+				return time.Duration(gr.Time) * time.Second
+			}
+		}
+	}
+	return 0
 }
 
 func afiSafi(afi api.Family_Afi) *api.AfiSafi {
@@ -220,7 +242,10 @@ func (e *gobgpEngine) watch(ctx context.Context, to sink) error {
 				return
 			}
 			state := State(ev.Peer.State.SessionState) // both number them as RFC 4271 orders them
-			to.event(event{peer: addr, state: &stateChange{state: state, reason: ev.Peer.State.DisconnectMessage}})
+			to.event(event{peer: addr, state: &stateChange{
+				state: state, reason: ev.Peer.State.DisconnectMessage, restart: restartTime(ev.Peer.State.RemoteCap),
+				notified: strings.Contains(ev.Peer.State.DisconnectMessage, "notification") || strings.Contains(ev.Peer.State.DisconnectMessage, "hold"),
+			}})
 		},
 	}, server.WatchPeer(), server.WatchUpdate(false, "", ""), server.WatchEor(false))
 }

@@ -208,3 +208,43 @@ func TestSpeakerGhosts(t *testing.T) {
 		b.wants("a minute later", "kernel: 0.0.0.0/0 local , 192.0.2.0/24 route-server hub-ars")
 	})
 }
+
+// A peer that restarts and goes on forwarding keeps its routes until it has told
+// them again; what it does not tell again goes.
+func TestSpeakerHelpsARestart(t *testing.T) {
+	bubble(t, hubConfig(), func(b *bench) {
+		b.bothUp()
+		restarts := func(d time.Duration) {
+			b.fakes.engines["tr0"].to.event(event{peer: farNVA, state: &stateChange{state: Idle}})
+			b.fakes.engines["tr0"].to.event(event{peer: farNVA, state: &stateChange{state: Established, restart: d}})
+			synctest.Wait()
+		}
+		restarts(60 * time.Second)
+		b.tell("tr0", farNVA, "10.50.0.0/24 64513", "10.50.1.0/24 64513")
+		b.settle()
+		b.take()
+		b.state("tr0", farNVA, Idle, "connection reset by peer")
+		b.wait()
+		if calls := b.all("hub-ars: "); len(calls) > 0 {
+			b.t.Errorf("while it restarts: %q", calls)
+		}
+		restarts(60 * time.Second)
+		b.tell("tr0", farNVA, "10.50.0.0/24 64513")
+		b.settle()
+		b.wantsARS("before it has told all", "")
+		b.fakes.engines["tr0"].to.event(event{peer: farNVA, eor: true})
+		b.settle()
+		b.wantsARS("it has told all", "hub-ars: withdraw 10.50.1.0/24")
+		b.state("tr0", farNVA, Idle, "connection reset by peer")
+		time.Sleep(61 * time.Second)
+		b.settle()
+		b.wantsARS("it does not come back", "hub-ars: withdraw 10.50.0.0/24")
+		restarts(60 * time.Second)
+		b.tell("tr0", farNVA, "10.50.0.0/24 64513")
+		b.settle()
+		b.take()
+		b.fakes.engines["tr0"].to.event(event{peer: farNVA, state: &stateChange{state: Idle, reason: "notification-received cease", notified: true}})
+		b.settle()
+		b.wantsARS("it says goodbye", "hub-ars: withdraw 10.50.0.0/24")
+	})
+}

@@ -56,6 +56,12 @@ type session struct {
 	lastUpdate time.Time
 	received   map[netip.Prefix]received
 
+	// What is kept of a peer that restarts (RFC 4724, section 4.2): how long it may
+	// be away, until when that is, and what it has not told again since.
+	restart    time.Duration
+	staleUntil time.Time
+	stale      map[netip.Prefix]struct{}
+
 	// Of a sibling: what it last said of itself, and whether it ever did.
 	standing policy.Standing
 	told     bool // it has told all it has at least once in this session
@@ -149,6 +155,7 @@ func (r *rib) update(nb *neighbor, s *session, updates []update, now time.Time) 
 	vnetChanged := false
 	for _, u := range updates {
 		p := u.route.Prefix
+		delete(s.stale, p)
 		old, had := s.received[p]
 		switch {
 		case u.withdrawn && !had:
@@ -223,6 +230,26 @@ func (r *rib) flush(s *session) {
 	}
 	s.received = map[netip.Prefix]received{}
 	s.eor, s.told = false, false
+	s.stale, s.staleUntil = nil, time.Time{}
+}
+
+// retain keeps what a session told while its peer restarts.
+func (s *session) retain(now time.Time) {
+	s.eor, s.told = false, false
+	s.staleUntil = now.Add(min(s.restart, maxStale))
+	s.stale = make(map[netip.Prefix]struct{}, len(s.received))
+	for p := range s.received {
+		s.stale[p] = struct{}{}
+	}
+}
+
+// purge forgets what a peer has not told again after its restart.
+func (r *rib) purge(s *session) {
+	for p := range s.stale {
+		delete(s.received, p)
+		r.dirty[p] = struct{}{}
+	}
+	s.stale, s.staleUntil = nil, time.Time{}
 }
 
 // work is what has to be said to one engine.

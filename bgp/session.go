@@ -37,6 +37,12 @@ const (
 	quiet = 2 * time.Second
 	// convergeMax is when Converged stops waiting for sessions that do not come up.
 	convergeMax = 60 * time.Second
+	// maxStale bounds how long the routes of a peer that restarts are kept,
+	// whatever it asks for.
+	maxStale = 120 * time.Second
+	// staleWithoutBFD is how long if BFD fails meanwhile: it may be a part of the
+	// daemon that restarts (RFC 5882, section 4.3), or the machine is gone.
+	staleWithoutBFD = 10 * time.Second
 	// ghostTime is how long packets may still come for what was withdrawn from a
 	// Route Server: Azure takes up to 39 s to program its network cards
 	// (azure.md 1.4).
@@ -183,6 +189,7 @@ func (s *Speaker) handle(ev event) {
 		// The rest of a session that has ended.
 	case ev.eor:
 		sess.eor, sess.lastUpdate = true, now
+		s.rib.purge(sess)
 	default:
 		for _, v := range s.rib.update(ev.from, sess, ev.updates, now) {
 			s.log.Warn("refused a route", zap.String("neighbor", ev.from.conf.Name), zap.Stringer("peer", sess.peer),
@@ -206,9 +213,17 @@ func (s *Speaker) onState(nb *neighbor, sess *session, change stateChange, now t
 	}
 	switch {
 	case change.state == Established:
-		s.rib.flush(sess)
-		sess.lastUpdate = now
+		if sess.staleUntil.IsZero() {
+			s.rib.flush(sess)
+		} else {
+			sess.staleUntil = now.Add(maxStale) // for all it has to tell
+		}
+		sess.lastUpdate, sess.restart = now, change.restart
 		s.log.Info("BGP session established", fields...)
+	case was == Established && sess.restart > 0 && !change.notified:
+		sess.lastError = change.reason
+		sess.retain(now)
+		s.log.Warn("BGP session lost; the peer may be restarting, its routes are kept", append(fields, zap.String("reason", change.reason), zap.Duration("for", min(sess.restart, maxStale)))...)
 	case was == Established:
 		sess.lastError = change.reason
 		s.rib.flush(sess)
@@ -272,6 +287,14 @@ func (s *Speaker) onTick(now time.Time) {
 		s.rib.settleVNet()
 	}
 	s.standLocked(now)
+	for _, nb := range s.rib.neighbors {
+		for _, sess := range nb.sessions {
+			if !sess.staleUntil.IsZero() && now.After(sess.staleUntil) {
+				s.log.Warn("a peer that restarted has not told all of its routes again; the rest is withdrawn", zap.String("neighbor", nb.conf.Name), zap.Int("routes", len(sess.stale)))
+				s.rib.purge(sess)
+			}
+		}
+	}
 	s.rib.forgetGhosts(now)
 	s.rib.resume(now)
 }

@@ -281,8 +281,11 @@ func (s *Speaker) pathDown(name, reason string) {
 	if i >= 0 && s.rib.neighbors[i].engine != nil {
 		now := time.Now()
 		for _, sess := range s.rib.neighbors[i].sessions {
+			if limit := now.Add(staleWithoutBFD); sess.state != Established && sess.staleUntil.After(limit) {
+				sess.staleUntil = limit
+			}
 			if sess.state == Established {
-				s.onState(s.rib.neighbors[i], sess, stateChange{state: Idle, reason: reason}, now)
+				s.onState(s.rib.neighbors[i], sess, stateChange{state: Idle, reason: reason, notified: true}, now)
 				sess.recycled, sess.recycleAt = now, time.Time{}
 				peers = append(peers, sess.peer)
 			}
