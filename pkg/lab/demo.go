@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -21,6 +24,8 @@ type Step struct {
 	Error    string         `json:"error,omitempty"`
 	Seconds  float64        `json:"seconds"`
 	Measured map[string]any `json:"measured"`
+	// Logs are the last lines of the NVAs' logs, in the first step that failed.
+	Logs map[string][]string `json:"logs,omitempty"`
 	// Title is what people call the step.
 	Title string `json:"-"`
 	// Summary is the most telling measurement, for the table at the end.
@@ -100,6 +105,9 @@ func (l *Lab) Demo(ctx context.Context, o Options, a Audience) (Report, error) {
 			stepCtx = context.WithoutCancel(ctx)
 		}
 		s := perform(stepCtx, i+1, act, a)
+		if !s.OK && !last && !r.logged() {
+			s.Logs = l.lastWords(d.plan)
+		}
 		r.Steps = append(r.Steps, s)
 		r.OK = r.OK && s.OK
 	}
@@ -107,6 +115,26 @@ func (l *Lab) Demo(ctx context.Context, o Options, a Audience) (Report, error) {
 		r.OK = false
 	}
 	return r, nil
+}
+
+// logged reports whether a step has the logs already: the first that failed is enough.
+func (r Report) logged() bool {
+	return slices.ContainsFunc(r.Steps, func(s Step) bool { return len(s.Logs) > 0 })
+}
+
+// lastWords are the ends of the NVAs' logs, which the teardown takes away.
+func (l *Lab) lastWords(p Plan) map[string][]string {
+	const lines = 25
+	words := map[string][]string{}
+	for _, n := range nvas(p) {
+		text, err := os.ReadFile(l.s.log(n.Name))
+		if err != nil {
+			continue
+		}
+		all := strings.Split(strings.TrimSpace(string(text)), "\n")
+		words[n.Name] = all[max(0, len(all)-lines):]
+	}
+	return words
 }
 
 func perform(ctx context.Context, number int, act act, a Audience) Step {
