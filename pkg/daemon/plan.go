@@ -167,6 +167,13 @@ func (b *planner) tunnel(i int) {
 		b.fail(path+".remote", "", "%s is an IPv6 address, but %s has none", t.Remote, b.p.Underlay.Interface)
 		return
 	}
+	switch t.Remote {
+	case local:
+		return // overlaps has said so
+	case b.p.Underlay.Gateway, b.p.Underlay.Gateway6:
+		b.fail(path+".remote", "give the other NVA's address", "%s is the gateway of %s", t.Remote, b.p.Underlay.Interface)
+		return
+	}
 	vx := vxlan.Config{
 		VNI: t.VXLAN.VNI, GPE: t.VXLAN.GPE, LocalMAC: t.VXLAN.MAC, PeerMAC: t.VXLAN.PeerMAC, Local: local, Peer: t.Remote,
 		Addrs: []netip.Addr{t.Address.Addr()}, PeerAddrs: []netip.Addr{t.PeerAddress},

@@ -202,6 +202,7 @@ func TestNewPlanMistakes(t *testing.T) {
 		{"two at once", []string{"198.51.100.4", "192.0.2.4"}, card(func(f *Facts) { f.MTU = 1000 }), []string{"tunnels[0].remote: 192.0.2.4 is", "tunnels[0].mtu: 1400 and", "tunnels[0]: vxlan: both ends"}},
 		// A component's refusal is an error of the plan, even if the file's own rules had a hole.
 		{"VXLAN refuses", nil, func(_ *Facts, c *config.Config) { c.Tunnels[0].VXLAN.VNI = 0 }, []string{"tunnels[0]: "}},
+		{"remote is the card's gateway", nil, func(_ *Facts, c *config.Config) { c.Tunnels[0].Remote = addr("192.0.2.1") }, []string{`tunnels[0].remote: 192.0.2.1 is the gateway of eth0`}},
 		{"BGP refuses", nil, func(_ *Facts, c *config.Config) { c.RouteServers[0].ASN = c.Node.ASN }, []string{`: bgp: neighbor "ars" has AS 64512 and we have 64512`}},
 		{"mode refused", nil, func(_ *Facts, c *config.Config) { c.RouteServers[0].DefaultRoute = "often" }, []string{"route_servers[0].default_route: "}},
 	} {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/transitd/transitd/pkg/lab/fabric"
+	"github.com/transitd/transitd/pkg/netns"
 )
 
 // withNode runs f for a node of a lab that is up, locked.
@@ -26,11 +27,27 @@ func (l *Lab) withNode(node string, f func(Plan, Node) error) error {
 	if err != nil {
 		return err
 	}
-	n, ok := p.Node(node)
-	if !ok {
+	if err := l.hasNode(p, node); err != nil {
+		return err
+	}
+	n, _ := p.Node(node)
+	return f(p, n)
+}
+
+func (l *Lab) hasNode(p Plan, node string) error {
+	if _, ok := p.Node(node); !ok {
 		return fmt.Errorf("lab %q has no node %q: %s", l.s.name, node, nodeNames(p))
 	}
-	return f(p, n)
+	return nil
+}
+
+// Inside is the namespace of a node of a lab that is up.
+func (l *Lab) Inside(node string) (netns.NS, error) {
+	p, err := l.s.readPlan()
+	if err != nil {
+		return netns.NS{}, err
+	}
+	return l.s.ns(node), l.hasNode(p, node)
 }
 
 func nodeNames(p Plan) string {
@@ -198,8 +215,8 @@ func (l *Lab) Exec(node string, argv, environ []string) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := p.Node(node); !ok {
-		return fmt.Errorf("lab %q has no node %q: %s", l.s.name, node, nodeNames(p))
+	if err := l.hasNode(p, node); err != nil {
+		return err
 	}
 	if len(argv) == 0 {
 		return errors.New("exec needs a command: transitlab exec NODE -- CMD")

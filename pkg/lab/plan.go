@@ -127,8 +127,8 @@ func (o *Options) Check() error {
 		return errors.New("several NVAs a side need --scenario avs-transit and an encapsulation: without one they loop, which the demo shows with one")
 	case o.HA != ActiveStandby && o.HA != ECMP:
 		return fmt.Errorf("ha %q is unknown: active-standby or ecmp", o.HA)
-	case o.Cap < 0:
-		return fmt.Errorf("a Route Server's cap of %d routes", o.Cap)
+	case o.Cap != 0 && (o.Cap < 2 || o.Cap > 100000):
+		return fmt.Errorf("cap %d is out of range (2 to 100000 routes; 0: 4000)", o.Cap)
 	case o.SDNDelay < 0 || o.SDNDelay > 10*time.Minute:
 		return fmt.Errorf("sdn delay %v is out of range (0 to 10m)", o.SDNDelay)
 	}

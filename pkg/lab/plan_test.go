@@ -95,6 +95,13 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"name", Options{Name: "A/b"}, false},
 		{"name that is too long", Options{Name: "a23456789012345678901234567890123"}, false},
 		{"delay", Options{SDNDelay: time.Hour}, false},
+		{"NVAs", Options{NVAs: 4}, false},
+		{"no NVAs", Options{NVAs: -1}, false},
+		{"NVAs that do not fit the scenario", Options{NVAs: 2, Scenario: DefaultRoute}, false},
+		{"NVAs that would loop", Options{NVAs: 2, Encapsulation: None}, false},
+		{"HA", Options{HA: "x"}, false},
+		{"cap", Options{Cap: -1}, false},
+		{"cap that no NVA can keep", Options{Cap: 1}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

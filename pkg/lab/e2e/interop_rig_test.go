@@ -245,7 +245,7 @@ func (p *farRig) up(n int, peer farPeer, within time.Duration) time.Duration {
 	start := time.Now()
 	soon(p.t, p.links[n].name()+" is up as transitd sees it", within, func() error {
 		bgp, bfd := p.session(n)
-		if bgp.State != "established" || bfd.State != "up" || bgp.Received != 2 || bgp.Announced == 0 {
+		if bgp.State != "established" || bfd.State != "up" || bgp.Received < 2 || bgp.Announced == 0 {
 			return fmt.Errorf("BGP %+v BFD %+v", bgp, bfd)
 		}
 		return nil
@@ -397,6 +397,7 @@ type farPeer interface {
 	view() (farView, error)
 	shutdown(down bool) // the operator's, of the BGP session
 	restart()           // gracefully
+	ended() string      // why its session ended last
 	count(n int)        // announces that many prefixes from now on
 }
 
@@ -529,6 +530,19 @@ func (b *farBIRD) restart() {
 	b.kill()
 	b.argv = append(b.argv, "-R")
 	b.start()
+}
+
+func (b *farBIRD) ended() (last string) {
+	log, err := os.ReadFile(b.log.Name())
+	if err != nil {
+		return err.Error()
+	}
+	for line := range strings.Lines(string(log)) {
+		if _, said, ok := strings.Cut(line, "nva: "); ok {
+			last = strings.TrimSpace(said)
+		}
+	}
+	return last
 }
 
 func (b *farBIRD) count(n int) {
@@ -709,6 +723,15 @@ func (r *farFRR) restart() {
 	r.bgpd.kill() // what graceful restart is for: only the routing process ends
 	<-time.After(300 * time.Millisecond)
 	r.bgpd.start()
+}
+
+func (r *farFRR) ended() string {
+	out, err := r.vtysh("bgpd", "show bgp neighbors "+r.f.ours()+" json")
+	var neighbors map[string]struct{ LastErrorCodeSubcode, LastNotificationReason, LastResetDueTo string }
+	if err := errors.Join(err, json.Unmarshal([]byte(out), &neighbors)); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%+v", neighbors[r.f.ours()])
 }
 
 func (r *farFRR) count(n int) {

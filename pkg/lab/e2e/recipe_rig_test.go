@@ -2,15 +2,17 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"text/template"
 	"time"
 
@@ -28,9 +30,11 @@ type recipeSide struct {
 	Overlay            string
 	Peer, PeerNIC      string
 	PeerASN            int
-	Default            bool // originates a default route
-	NoPin              bool // without the static route to the other NVA
-	OnlyFirst          bool // a filter that was forgotten at the second instance: AVS' first half
+	Default            bool   // originates a default route
+	NoPin              bool   // without the static route to the other NVA
+	OnlyFirst          bool   // a filter that stands at the second instance only: not AVS' first half
+	KeepPath           bool   // without emptying the AS path
+	Device             string // that the VXLAN device is bound to
 }
 
 // recipePair is the pair of the recipe, to be spoiled by a test.
@@ -64,7 +68,7 @@ protocol kernel { merge paths on; ipv4 { import none; export all; }; }
 protocol bgp ars{{$i}} { local as {{$s.ASN}}; neighbor {{$a}} as 65515; multihop;
   connect delay time 1; connect retry time 2; error wait time 1, 4;
   ipv4 { next hop self;
-    import filter { bgp_path.empty; bgp_path.prepend({{$s.ASN}}); accept; };
+    import {{if $s.KeepPath}}all{{else}}filter { bgp_path.empty; bgp_path.prepend({{$s.ASN}}); accept; }{{end}};
     export {{if and $s.OnlyFirst (eq $i 1)}}where net !~ [ 10.50.0.0/23+ ]{{else}}all{{end}}; };
 }
 {{- end}}
@@ -98,8 +102,12 @@ func (l *lab) startRecipe(s *recipeSide) *bird {
 	if err := os.WriteFile(file, conf.Bytes(), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
+	vxlan := []string{"ip", "link", "add", "vxlan0", "type", "vxlan", "id", "1", "remote", s.Remote, "dstport", "4789"}
+	if s.Device != "" {
+		vxlan = append(vxlan, "dev", s.Device)
+	}
 	for _, args := range [][]string{
-		{"ip", "link", "add", "vxlan0", "type", "vxlan", "id", "1", "remote", s.Remote, "dstport", "4789"},
+		vxlan,
 		{"ip", "address", "add", s.Overlay + "/30", "dev", "vxlan0"},
 		{"ip", "link", "set", "vxlan0", "up"},
 		{"sysctl", "-qw", "net.ipv4.conf.vxlan0.rp_filter=0"},
@@ -211,14 +219,14 @@ func (l *lab) tell(node string, list ...string) (undo func()) {
 	}
 	x, err := transitlab.Open(l.name)
 	if err == nil {
-		err = x.Announce(l.t.Context(), node, prefixes, false)
+		err = x.Announce(l.t.Context(), node, transitlab.Announcement{Prefixes: prefixes})
 	}
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	return func() {
 		l.t.Helper()
-		if err := x.Announce(l.t.Context(), node, prefixes, true); err != nil {
+		if err := x.Announce(l.t.Context(), node, transitlab.Announcement{Prefixes: prefixes, Withdraw: true}); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -271,7 +279,7 @@ func (l *lab) check(node, old, changed string) string {
 	return text
 }
 
-// refusal is the rule by which a node refuses to believe or to announce a prefix.
+// explained is what is read of "transitctl explain".
 type explained struct {
 	Received, Announced []struct {
 		Neighbor, Peer, Rule, Reason string
@@ -305,4 +313,54 @@ func (l *lab) refused(node, prefix, neighbor, rule string, announced bool) strin
 		return fmt.Errorf("%+v", x)
 	})
 	return reason
+}
+
+// sendFrames sends VXLAN frames that are right, but for who sends them.
+func (l *lab) sendFrames(node, src, dst, to string, vni uint16, n int) error {
+	f := goodFrame()
+	binary.BigEndian.PutUint16(f[5:], vni)
+	mac, err := net.ParseMAC(to)
+	if err != nil {
+		return fmt.Errorf("inner address: %w", err)
+	}
+	copy(f[8:], mac)
+	ip := f[22:]
+	ip[20] = 8 // echo request, and nothing but zeros behind
+	binary.BigEndian.PutUint16(ip[22:], ^uint16(0x0800))
+	sum := uint32(0)
+	for i := 0; i < 20; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
+	}
+	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum+sum>>16)) // RFC 1071
+	return l.ns(node).Do(func() error {
+		c, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(src), 0)),
+			net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(dst), 4789)))
+		if err != nil {
+			return fmt.Errorf("dial from %s: %w", node, err)
+		}
+		defer func() { _ = c.Close() }()
+		for i := range n {
+			if _, err := c.Write(f); err != nil {
+				return fmt.Errorf("send frame %d from %s: %w", i, node, err)
+			}
+		}
+		return nil
+	})
+}
+
+// echoes is how many echo requests a node has received.
+func (l *lab) echoes(node string) int {
+	l.t.Helper()
+	out := l.must(l.in(node, "nstat", "-asz", "IcmpInEchos"))
+	f := strings.Fields(out)
+	for i := range f[:len(f)-1] {
+		if f[i] == "IcmpInEchos" {
+			n, err := strconv.Atoi(f[i+1])
+			if err == nil {
+				return n
+			}
+		}
+	}
+	l.t.Fatalf("nstat: %q", out)
+	return 0
 }

@@ -314,6 +314,32 @@ func TestNetnsCutAndHeal(t *testing.T) {
 	}
 }
 
+func TestNetnsCutOffAndHealOne(t *testing.T) {
+	r := newRig(t)
+	reaches := func(when string, want bool) {
+		t.Helper()
+		if res := r.ping(t, "transit-nva", "10.0.2.4"); (res.Received > 0) != want {
+			t.Errorf("%s: %+v", when, res)
+		}
+	}
+	must(t, CutOff(r.fabric, "hub-nva"))
+	must(t, CutOff(r.fabric, "transit-nva"))
+	must(t, Cut(r.fabric, "hub-nva", "transit-nva"))
+	if res := r.ping(t, "transit-nva", "10.0.0.4"); res.Received != 0 || len(res.Errors) > 0 {
+		t.Errorf("cut off, which is silent: %+v", res)
+	}
+	must(t, Heal(r.fabric, "transit-nva"))
+	if res := r.ping(t, "transit-nva", "10.0.0.4"); res.Received != res.Sent {
+		t.Errorf("healed: %+v", res)
+	}
+	reaches("the other one is still cut off", false)
+	must(t, Heal(r.fabric, "nobody"))
+	reaches("somebody else was healed", false)
+	must(t, Heal(r.fabric, "hub-nva"))
+	reaches("both were healed", true)
+	must(t, Heal(r.fabric, "hub-nva")) // nothing to heal is no error
+}
+
 // received reads how many packets came in at the guest's NIC.
 func received(t *testing.T, ns netns.NS) uint64 {
 	t.Helper()

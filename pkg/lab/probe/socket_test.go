@@ -88,9 +88,9 @@ func TestOutage(t *testing.T) {
 	}{
 		{"nothing sent", nil, Outage{}},
 		{"nothing lost", []bool{true, true}, Outage{Sent: 2, Received: 2}},
-		{"one lost", []bool{true, false, true}, Outage{Sent: 3, Received: 2, Longest: interval}},
-		{"the longer of two", []bool{false, true, false, false, false, true}, Outage{Sent: 6, Received: 2, Longest: 3 * interval}},
-		{"until the end", []bool{true, false, false}, Outage{Sent: 3, Received: 1, Longest: 2 * interval}},
+		{"one lost", []bool{true, false, true}, Outage{Sent: 3, Received: 2, Longest: interval, Start: time.Unix(0, 0).Add(interval)}},
+		{"the longer of two", []bool{false, true, false, false, false, true}, Outage{Sent: 6, Received: 2, Longest: 3 * interval, Start: time.Unix(0, 0).Add(2 * interval)}},
+		{"until the end", []bool{true, false, false}, Outage{Sent: 3, Received: 1, Longest: 2 * interval, Start: time.Unix(0, 0).Add(interval)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -101,6 +101,33 @@ func TestOutage(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, outage(sentAt, tt.answers, interval)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFlowCountsAnswers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name                            string
+		seqs                            []int
+		received, duplicates, reordered int
+	}{
+		{"in order", []int{0, 1, 2, 3}, 4, 0, 0},
+		{"one lost", []int{0, 2, 3}, 3, 0, 0},
+		{"twice", []int{0, 1, 1, 2, 0}, 3, 2, 0},
+		{"two swapped", []int{0, 2, 1, 3}, 4, 0, 1},
+		{"one much later", []int{1, 2, 3, 0}, 4, 0, 1},
+		{"a stranger's", []int{0, 4, 1 << 31}, 1, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := &Flow{answers: make([]bool, 4), sentAt: make([]time.Time, 4)}
+			for _, seq := range tt.seqs {
+				f.answered(seq)
+			}
+			if got := outage(f.sentAt, f.answers, time.Millisecond).Received; got != tt.received || f.duplicates != tt.duplicates || f.reordered != tt.reordered {
+				t.Errorf("%d received, %d duplicates, %d reordered; want %d, %d, %d", got, f.duplicates, f.reordered, tt.received, tt.duplicates, tt.reordered)
 			}
 		})
 	}

@@ -120,7 +120,7 @@ type Flow struct {
 // Outage is what a flow lost, and the longest time without an answered datagram.
 type Outage struct {
 	Sent     int           `json:"sent"`
-	Received int           `json:"received"` // each datagram once
+	Received int           `json:"received"`   // each datagram once
 	Longest  time.Duration `json:"longest_ns"` // by the times of sending; 0: nothing was lost
 	// Start is when the first datagram of the longest outage was sent; zero if nothing was lost.
 	Start time.Time `json:"start,omitzero"`

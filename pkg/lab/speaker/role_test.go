@@ -261,6 +261,25 @@ func TestRouteServerCapCountsCurrentAndIncoming(t *testing.T) {
 	})
 }
 
+// What an MSEE originates is as from its customer: the VNet hears it, the customer does not.
+func TestMSEEOriginatesTowardsTheVNet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := startHub(t, edgeConfig(65010), nil, nil, nil)
+		if err := h.msee.Originate(testRoute("172.24.0.0/24", 64999, 64998)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for _, rs := range []string{arsA, arsB} {
+			wantRoutes(t, h.nva, "ars-"+rs, "10.0.0.0/16 via "+rs+": 65515", "172.24.0.0/24 via "+rs+": 65515 12076 64999 64998")
+		}
+		wantRoutes(t, h.edge, "msee", "10.0.0.0/16 via 10.0.3.4: 12076")
+		h.msee.Withdraw(netip.MustParsePrefix("172.24.0.0/24"))
+		synctest.Wait()
+		wantRoutes(t, h.nva, "ars-"+arsA, "10.0.0.0/16 via "+arsA+": 65515")
+	})
+}
+
 func TestMSEEKeepsTheCircuitLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
