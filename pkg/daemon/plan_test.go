@@ -197,9 +197,9 @@ func TestNewPlanMistakes(t *testing.T) {
 		{"MTU over IPv6", []string{"198.51.100.4", "2001:db8:1::4", "{vni: 7700}", "{vni: 7700}\n    mtu: 1431"}, nil, []string{"tunnels[0].mtu: 1431 and 70 bytes"}},
 		{"MTU of the card", nil, card(func(f *Facts) { f.MTU = 1400 }), []string{"tunnels[0].mtu: 1400 and 50 bytes"}},
 		{"overlay in the card's subnet", nil, card(func(f *Facts) { f.Addrs = append(f.Addrs, prefix("169.254.77.200/24")) }), []string{"tunnels[0].address: 169.254.77.0/30 overlaps the subnet of eth0"}},
-		{"tunnel to itself", []string{"198.51.100.4", "192.0.2.4"}, nil, []string{"tunnels[0].remote: 192.0.2.4 is this node's own address", "tunnels[0]: vxlan: both ends"}},
+		{"tunnel to itself", []string{"198.51.100.4", "192.0.2.4"}, nil, []string{"tunnels[0].remote: 192.0.2.4 is this node's own address"}},
 		{"Route Server beside the node", nil, card(func(f *Facts) { f.Addrs[0] = prefix("192.0.2.4/24") }), []string{"route_servers[0].subnet: 192.0.2.64/27 overlaps the subnet of eth0"}},
-		{"two at once", []string{"198.51.100.4", "192.0.2.4"}, card(func(f *Facts) { f.MTU = 1000 }), []string{"tunnels[0].remote: 192.0.2.4 is", "tunnels[0].mtu: 1400 and", "tunnels[0]: vxlan: both ends"}},
+		{"two at once", []string{"7700", "7700, gpe: true"}, card(func(f *Facts) { f.MTU = 1000; f.Addrs = append(f.Addrs, prefix("169.254.77.200/24")) }), []string{"tunnels[0].address: 169.254.77.0/30 overlaps", "tunnels[0].mtu: 1400 and"}},
 		// A component's refusal is an error of the plan, even if the file's own rules had a hole.
 		{"VXLAN refuses", nil, func(_ *Facts, c *config.Config) { c.Tunnels[0].VXLAN.VNI = 0 }, []string{"tunnels[0]: "}},
 		{"remote is the card's gateway", nil, func(_ *Facts, c *config.Config) { c.Tunnels[0].Remote = addr("192.0.2.1") }, []string{`tunnels[0].remote: 192.0.2.1 is the gateway of eth0`}},
