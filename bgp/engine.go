@@ -61,6 +61,10 @@ type stateChange struct {
 	// restart is how long the peer may be away and go on forwarding, as it said
 	// when the session was established (RFC 4724); 0: it does not.
 	restart time.Duration
+	// forwarding: it is back from a restart and has gone on forwarding (the F bit).
+	forwarding bool
+	// limited: the peer told more than it may (max_prefixes).
+	limited bool
 	// notified: the session ended with a NOTIFICATION, so this is no restart.
 	notified bool
 }

@@ -197,22 +197,23 @@ func (e *gobgpEngine) addPeer(addr netip.Addr) error {
 	return nil
 }
 
-// restartTime reads how long a peer may be away. Only one that keeps forwarding
-// IPv4 meanwhile counts (the F bit of RFC 4724, section 3).
-func restartTime(caps []gobgp.ParameterCapabilityInterface) time.Duration {
-	const forwarding = 0x80
+// restartTime reads how long a peer that can restart gracefully may be away, and
+// whether it has gone on forwarding IPv4 over its last restart (the F bit of RFC
+// 4724, section 3).
+func restartTime(caps []gobgp.ParameterCapabilityInterface) (away time.Duration, forwarding bool) {
+	const forwardingBit = 0x80
 	for _, c := range caps {
 		gr, ok := c.(*gobgp.CapGracefulRestart)
 		if !ok {
 			continue
 		}
 		for _, t := range gr.Tuples {
-			if t.AFI == gobgp.AFI_IP && t.SAFI == gobgp.SAFI_UNICAST && t.Flags&forwarding != 0 {
-				return time.Duration(gr.Time) * time.Second
+			if t.AFI == gobgp.AFI_IP && t.SAFI == gobgp.SAFI_UNICAST {
+				return time.Duration(gr.Time) * time.Second, t.Flags&forwardingBit != 0
 			}
 		}
 	}
-	return 0
+	return 0, false
 }
 
 func afiSafi(afi api.Family_Afi) *api.AfiSafi {
@@ -242,8 +243,10 @@ func (e *gobgpEngine) watch(ctx context.Context, to sink) error {
 				return
 			}
 			state := State(ev.Peer.State.SessionState) // both number them as RFC 4271 orders them
+			restart, forwarding := restartTime(ev.Peer.State.RemoteCap)
 			to.event(event{peer: addr, state: &stateChange{
-				state: state, reason: ev.Peer.State.DisconnectMessage, restart: restartTime(ev.Peer.State.RemoteCap),
+				state: state, reason: ev.Peer.State.DisconnectMessage, restart: restart, forwarding: forwarding,
+				limited:  ev.Peer.State.AdminState == api.PeerState_ADMIN_STATE_PFX_CT,
 				notified: strings.Contains(ev.Peer.State.DisconnectMessage, "notification") || strings.Contains(ev.Peer.State.DisconnectMessage, "hold"),
 			}})
 		},

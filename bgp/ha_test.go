@@ -216,7 +216,7 @@ func TestSpeakerHelpsARestart(t *testing.T) {
 		b.bothUp()
 		restarts := func(d time.Duration) {
 			b.fakes.engines["tr0"].to.event(event{peer: farNVA, state: &stateChange{state: Idle}})
-			b.fakes.engines["tr0"].to.event(event{peer: farNVA, state: &stateChange{state: Established, restart: d}})
+			b.fakes.engines["tr0"].to.event(event{peer: farNVA, state: &stateChange{state: Established, restart: d, forwarding: true}})
 			synctest.Wait()
 		}
 		restarts(60 * time.Second)

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -37,6 +38,8 @@ const (
 	quiet = 2 * time.Second
 	// convergeMax is when Converged stops waiting for sessions that do not come up.
 	convergeMax = 60 * time.Second
+	// limitIdle is how long a peer rests that told more than it may.
+	limitIdle = 30 * time.Second
 	// maxStale bounds how long the routes of a peer that restarts are kept,
 	// whatever it asks for.
 	maxStale = 120 * time.Second
@@ -213,13 +216,18 @@ func (s *Speaker) onState(nb *neighbor, sess *session, change stateChange, now t
 	}
 	switch {
 	case change.state == Established:
-		if sess.staleUntil.IsZero() {
+		if sess.staleUntil.IsZero() || !change.forwarding {
 			s.rib.flush(sess)
 		} else {
 			sess.staleUntil = now.Add(maxStale) // for all it has to tell
 		}
 		sess.lastUpdate, sess.restart = now, change.restart
 		s.log.Info("BGP session established", fields...)
+	case was == Established && nb.conf.MaxPrefixes > 0 && (change.limited || len(sess.received) >= nb.conf.MaxPrefixes):
+		sess.lastError = fmt.Sprintf("the peer told more than max_prefixes (%d); it is tried again after %s", nb.conf.MaxPrefixes, limitIdle)
+		s.rib.flush(sess)
+		s.log.Warn("BGP session ended: "+sess.lastError, fields...)
+		sess.limited = now.Add(limitIdle)
 	case was == Established && sess.restart > 0 && !change.notified:
 		sess.lastError = change.reason
 		sess.retain(now)
@@ -236,6 +244,9 @@ func (s *Speaker) onState(nb *neighbor, sess *session, change stateChange, now t
 			sess.failures = 0
 		}
 		sess.recycleAt = now.Add(min(recycleFirst<<min(sess.failures, 8), recycleMax))
+		if sess.limited.After(now) {
+			sess.recycleAt = sess.limited
+		}
 		sess.failures++
 	}
 }

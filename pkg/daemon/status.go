@@ -91,7 +91,7 @@ func (s *snapshot) health() (control.Health, []string) {
 		case !t.Up:
 			warnings = append(warnings, tunnelWarning(t))
 			continue
-		case watched && b.State != bfd.Up && b.Flaps > 0: // it was up once
+		case watched && b.State != bfd.Up && b.Flaps > 0 && b.RemoteState != bfd.AdminDown: // it was up once
 			warnings = append(warnings, fmt.Sprintf("tunnel %s: BFD is %s (%s): nothing gets through", t.Plan.Name, b.State, b.Diagnostic))
 		}
 		tunnelsUp++

@@ -267,7 +267,7 @@ func TestInteropMaxPrefixes(t *testing.T) {
 			t.Errorf("the other session was reset")
 		}
 		peer.count(2)
-		t.Logf("up %v after it told less", p.up(0, peer, 20*time.Second))
+		t.Logf("up %v after it told less", p.up(0, peer, 45*time.Second))
 	})
 }
 
