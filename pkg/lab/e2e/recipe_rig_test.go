@@ -39,13 +39,15 @@ type recipeSide struct {
 
 // recipePair is the pair of the recipe, to be spoiled by a test.
 func recipePair() (hub, transit *recipeSide) {
-	return &recipeSide{
-			Node: "hub-nva", NIC: hubNIC, Gateway: "10.0.2.1", ASN: 64512, Instances: [2]string{"10.0.1.4", "10.0.1.5"},
-			Subnet: "10.0.1.0/27", Remote: transitNIC, Overlay: "10.92.0.1", Peer: "10.92.0.2", PeerNIC: transitNIC, PeerASN: 64513,
-		}, &recipeSide{
-			Node: "transit-nva", NIC: transitNIC, Gateway: "10.1.2.1", ASN: 64513, Instances: [2]string{"10.1.1.4", "10.1.1.5"},
-			Subnet: "10.1.1.0/27", Remote: hubNIC, Overlay: "10.92.0.2", Peer: "10.92.0.1", PeerNIC: hubNIC, PeerASN: 64512,
-		}
+	hub = &recipeSide{
+		Node: "hub-nva", NIC: hubNIC, Gateway: "10.0.2.1", ASN: 64512, Instances: [2]string{"10.0.1.4", "10.0.1.5"},
+		Subnet: "10.0.1.0/27", Remote: transitNIC, Overlay: "10.92.0.1", Peer: "10.92.0.2", PeerNIC: transitNIC, PeerASN: 64513,
+	}
+	transit = &recipeSide{
+		Node: "transit-nva", NIC: transitNIC, Gateway: "10.1.2.1", ASN: 64513, Instances: [2]string{"10.1.1.4", "10.1.1.5"},
+		Subnet: "10.1.1.0/27", Remote: hubNIC, Overlay: "10.92.0.2", Peer: "10.92.0.1", PeerNIC: hubNIC, PeerASN: 64512,
+	}
+	return hub, transit
 }
 
 // recipeConfig follows AzureCAT-AVS' deploy-routing-bird: the AS path is emptied
