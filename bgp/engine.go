@@ -39,6 +39,9 @@ type sink struct {
 	// knock tells that the peer opened a connection which was refused because
 	// the session exists or rests. It never blocks: the engine may hold locks.
 	knock func(peer netip.Addr)
+	// malformed tells that an UPDATE of the peer had a malformed attribute and was
+	// taken as a withdrawal. It never blocks.
+	malformed func(peer netip.Addr)
 	// stranger tells that an address tried to connect that is none of this
 	// engine's peers. It never blocks.
 	stranger func(addr netip.Addr)
@@ -53,6 +56,8 @@ type event struct {
 	updates []update
 	eor     bool // End-of-RIB (RFC 4724, section 2): the peer has told all it has
 	knock   bool
+	// malformed: an UPDATE was taken as a withdrawal.
+	malformed bool
 }
 
 type stateChange struct {

@@ -14,7 +14,9 @@ import (
 const (
 	messageStranger = "Can't find configuration for a new passive connection"
 	messageKnock    = "Closed an accepted connection"
-	keyPeer         = "Key" // the attribute with the peer's address
+	// An UPDATE with a malformed attribute (RFC 7606, section 2).
+	messageMalformed = "the received Update message was treated as withdraw"
+	keyPeer          = "Key" // the attribute with the peer's address
 )
 
 // logHandler gives GoBGP's log to zap, one level lower (its Info is detail
@@ -50,6 +52,8 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 	case messageKnock:
 		h.to.knock(peer)
 		r.Level = slog.LevelDebug
+	case messageMalformed:
+		h.to.malformed(peer)
 	}
 	switch {
 	case r.Level >= slog.LevelError:

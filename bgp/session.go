@@ -122,6 +122,12 @@ func (s *Speaker) sinkOf(nb *neighbor) sink {
 			default: // only a hint: the peer knocks again
 			}
 		},
+		malformed: func(peer netip.Addr) {
+			select {
+			case s.events <- event{from: nb, peer: peer, malformed: true}:
+			default: // one that is not counted among thousands
+			}
+		},
 		stranger: func(addr netip.Addr) { s.onStranger(addr) },
 	}
 }
@@ -188,6 +194,10 @@ func (s *Speaker) handle(ev event) {
 		s.onState(ev.from, sess, *ev.state, now)
 	case ev.knock:
 		s.onKnock(ev.from, sess, now)
+	case ev.malformed:
+		if sess.malformed++; sess.malformed == 1 {
+			s.log.Warn("a peer sends malformed UPDATEs; they are taken as withdrawals (RFC 7606) and counted", zap.String("neighbor", ev.from.conf.Name), zap.Stringer("peer", sess.peer))
+		}
 	case sess.state != Established:
 		// The rest of a session that has ended.
 	case ev.eor:

@@ -21,6 +21,7 @@ type Session struct {
 	Accepted  int           // of these, believed
 	Announced int           // routes the peer has been told
 	Uptime    time.Duration // 0 unless established
+	Malformed uint64        // UPDATEs with malformed attributes, taken as withdrawals
 	LastError string        // why it last ended or did not come up; empty if it never did
 }
 
@@ -71,7 +72,7 @@ func (s *Speaker) Sessions() []Session {
 		for _, sess := range nb.sessions {
 			v := Session{
 				Peer: sess.peer, Name: nb.conf.Name, Role: nb.conf.Role, ASN: nb.conf.ASN,
-				State: sess.state.String(), Received: len(sess.received), LastError: sess.lastError,
+				State: sess.state.String(), Received: len(sess.received), LastError: sess.lastError, Malformed: sess.malformed,
 			}
 			for _, rx := range sess.received {
 				if rx.verdict.Accept {

@@ -117,6 +117,8 @@ type Session struct {
 	Announced int    `json:"announced"`
 	// UptimeS is the time in Established, 0 in any other state.
 	UptimeS uint64 `json:"uptime_s"`
+	// Malformed counts UPDATEs with malformed attributes, which were taken as withdrawals (RFC 7606).
+	Malformed uint64 `json:"malformed"`
 	// LastError is why the session ended last; empty if it never did.
 	LastError string `json:"last_error,omitempty"`
 }

@@ -50,7 +50,7 @@ func (s *snapshot) status() control.Status {
 	for i, b := range s.Sessions {
 		st.BGP[i] = control.Session{
 			Peer: b.Peer.String(), Name: b.Name, Role: b.Role.String(), ASN: b.ASN, State: b.State,
-			Received: b.Received, Announced: b.Announced, UptimeS: uint64(b.Uptime / time.Second), LastError: b.LastError,
+			Received: b.Received, Announced: b.Announced, UptimeS: uint64(b.Uptime / time.Second), LastError: b.LastError, Malformed: b.Malformed,
 		}
 	}
 	st.Health, st.Warnings = s.health()

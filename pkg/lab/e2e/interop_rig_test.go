@@ -161,6 +161,7 @@ func (p *farRig) ask(into any, args ...string) error {
 type bgpStatus struct {
 	Peer, Name, State   string
 	Received, Announced int
+	Malformed           int
 	LastError           string `json:"last_error"`
 }
 

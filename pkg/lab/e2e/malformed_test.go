@@ -488,6 +488,9 @@ func TestMalformedUpdates(t *testing.T) {
 	if n := bytes.Count(log, []byte("treated as withdraw")); err != nil || n < seen[isWithdrawn]-2 {
 		t.Errorf("%d lines of the log tell of %d UPDATEs that were treated as withdrawn: %v", n, seen[isWithdrawn], err)
 	}
+	if bgp, _ := p.session(0); bgp.Malformed < seen[isWithdrawn]-2 {
+		t.Errorf("%d malformed UPDATEs are counted, %d were treated as withdrawn", bgp.Malformed, seen[isWithdrawn])
+	}
 	other.unharmed()
 }
 
