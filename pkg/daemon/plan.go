@@ -260,9 +260,9 @@ func (b *planner) bgp() {
 // protected is what no route may cover more specifically: what the node stands on.
 func (b *planner) protected() []netip.Prefix {
 	u := b.p.Underlay
-	list := []netip.Prefix{u.Subnet, host(u.Address)}
+	list := []netip.Prefix{host(u.Address)}
 	if u.Address6.IsValid() {
-		list = append(list, u.Subnet6, host(u.Address6))
+		list = append(list, host(u.Address6))
 	}
 	for _, a := range azure.ReservedAddresses() {
 		list = append(list, host(a))

@@ -38,7 +38,7 @@ func TestNewPlanFull(t *testing.T) {
 			Originate: []bgp.Origination{{Prefix: prefix("0.0.0.0/0"), To: []string{"tr0"}}},
 			VNet:      prefixes("192.0.2.0/24"),
 			// Without the endpoints in here a neighbour could lead the outer packets into the tunnel.
-			Protected: prefixes("192.0.2.0/26", "192.0.2.4/32", "2001:db8::/64", "2001:db8::4/128", "168.63.129.16/32", "169.254.169.254/32", "192.0.2.64/27",
+			Protected: prefixes("192.0.2.4/32", "2001:db8::4/128", "168.63.129.16/32", "169.254.169.254/32", "192.0.2.64/27",
 				"198.51.100.4/32", "2001:db8:1::4/128", "169.254.77.0/30", "169.254.78.0/30", "2001:db8:78::/64"),
 		},
 		FIB: fib.Node{

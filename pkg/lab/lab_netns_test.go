@@ -61,7 +61,7 @@ func dumpLogs(t *testing.T, l *Lab) {
 }
 
 func TestNetnsLoopWithoutEncapsulation(t *testing.T) {
-	t.Parallel()
+	// Not parallel: the nftables library counts its sets in a variable of the process.
 	l := openTest(t, "a")
 	must(t, l.Up(t.Context(), Options{Encapsulation: None}, 30*time.Second, Silent{}))
 	before, err := l.Counters()
@@ -116,7 +116,7 @@ func restartKeepsTheOtherInstance(t *testing.T, l *Lab) {
 }
 
 func TestNetnsDefaultRouteScenario(t *testing.T) {
-	t.Parallel()
+	// Not parallel: the nftables library counts its sets in a variable of the process.
 	l := openTest(t, "b")
 	must(t, l.Up(t.Context(), Options{Scenario: DefaultRoute, Encapsulation: None, FilterDefault: true}, 30*time.Second, Silent{}))
 	byDefault := netip.MustParsePrefix("0.0.0.0/0")
@@ -134,7 +134,7 @@ func TestNetnsDefaultRouteScenario(t *testing.T) {
 }
 
 func TestNetnsInterruptedUpIsCleanedByDown(t *testing.T) {
-	t.Parallel()
+	// Not parallel: the nftables library counts its sets in a variable of the process.
 	l := openTest(t, "c")
 	ctx, cancel := context.WithCancel(t.Context())
 	err := l.Up(ctx, Options{Encapsulation: None}, 30*time.Second, &interrupter{after: 2, cancel: cancel})
