@@ -22,8 +22,11 @@ func TestBudget(t *testing.T) {
 		Warnings []string
 	}
 	// stays holds that the sessions with the Route Server are those of the beginning.
+	// Each event is a burst of its own: several at once, within a second, can be too
+	// much together, because a Route Server asks for everything when it likes.
 	stays := func(what string, announced func(int) bool, warning string) {
 		t.Helper()
+		defer time.Sleep(2500 * time.Millisecond)
 		l.eventually(what, 20*time.Second, func() error {
 			var a answer
 			l.ctl("transit-nva", &a, "status")

@@ -25,10 +25,13 @@ func testKernelVXLAN(t *testing.T, l *lab) {
 	for _, c := range []string{
 		"link add vx0 mtu 1400 type vxlan id 7700 local " + hubNIC + " remote " + transitNIC + " dstport 4789 nolearning dev eth0",
 		"addr add " + overlayHub + "/30 dev vx0",
-		"link set vx0 up",
 	} {
 		l.must(l.in("hub-nva", "ip", strings.Fields(c)...))
 	}
+	l.eventually("the stopped daemon's port is free", 5*time.Second, func() error {
+		_, err := output(l.in("hub-nva", "ip", "link", "set", "vx0", "up"))
+		return err
+	})
 	l.checkKernelPeer(t, 4789)
 	l.must(l.in("hub-nva", "ip", "link", "del", "vx0"))
 }
