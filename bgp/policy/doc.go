@@ -26,7 +26,8 @@
 // # What is not here
 //
 // No sockets, no clock, no state: what depends on the other routes of the
-// moment (the VNet's prefixes, as learned) is handed in with Env. Route
-// budget, aggregation, prepending and conditional origination are not built
-// yet; they belong between Select and Export.
+// moment (the VNet's prefixes, as learned) is handed in with Env. Fit brings what
+// Export allows towards a Route Server within its budget, Prepend finds a node's
+// place among the NVAs of its site; when that is due, and how fast it is sent, is
+// the speaker's business (package bgp).
 package policy
