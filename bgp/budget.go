@@ -22,7 +22,7 @@ type budget struct {
 // tight reports whether several announcements of everything in one burst would
 // be too much.
 func (nb *neighbor) tight() bool {
-	return nb.conf.Role == policy.RouteServer && nb.engine != nil && 5*len(nb.announced) > cmp.Or(nb.conf.Cap, defaultCap)
+	return nb.conf.Role == policy.RouteServer && nb.engine != nil && 5*len(nb.announced) > nb.conf.maxRoutes()
 }
 
 // noteRefreshes counts as sent what GoBGP has said again by itself.
@@ -47,6 +47,9 @@ func (s *Speaker) noteRefreshes(now time.Time) {
 // defaultCap is Azure's limit (azure.md 1.3).
 const defaultCap = 4000
 
+// maxRoutes is the cap of a Route Server.
+func (n Neighbor) maxRoutes() int { return cmp.Or(n.Cap, defaultCap) }
+
 // burstPause ends what a Route Server may count as one burst of updates. That
 // it counts bursts is inferred, and their length is not documented (azure.md
 // 1.3): a Route Server takes longer than this for anything.
@@ -66,9 +69,7 @@ type pacer struct {
 // has died, or a next hop has moved, and waiting costs more. There are never
 // much more than most at a time.
 func (p *pacer) allow(now time.Time, announced, changed, fresh, limit, most int) (changes, news int) {
-	if now.Sub(p.last) >= burstPause {
-		p.base, p.sent = announced, 0
-	}
+	p.begin(now, announced)
 	room := limit - p.base - p.sent
 	if p.sent == 0 {
 		changes = min(changed, max(0, room))
@@ -87,22 +88,26 @@ func (p *pacer) allow(now time.Time, announced, changed, fresh, limit, most int)
 	return changes, news
 }
 
-// note counts what was sent without being asked for; with n 0, withdrawals, which
-// make a burst last longer.
-func (p *pacer) note(now time.Time, announced, n int) {
+// begin begins another burst, if the last one is over.
+func (p *pacer) begin(now time.Time, announced int) {
 	if now.Sub(p.last) >= burstPause {
 		p.base, p.sent = announced, 0
 	}
+}
+
+// note counts what was sent without being asked for; with n 0, withdrawals, which
+// make a burst last longer.
+func (p *pacer) note(now time.Time, announced, n int) {
+	p.begin(now, announced)
 	p.sent += n
 	p.last = now
 }
 
-// fit brings what a Route Server is to be told within its budget. As long as
-// there is plenty of room, that is what the dirty prefixes say; else the whole
-// set is looked at. Announcements that are too many for now are deferred.
+// fit brings what a Route Server is to be told within its budget. While
+// everything fits as it is, the difference is what the dirty prefixes say; else
+// that of the whole plan. Announcements that are too many for now are deferred.
 func (r *rib) fit(w *work, now time.Time) {
 	nb := w.to
-	limit := cmp.Or(nb.conf.Cap, defaultCap)
 	aggregating := len(nb.budget.plan.Aggregated) > 0
 	var all []policy.Route
 	for _, v := range nb.exports {
@@ -117,13 +122,13 @@ func (r *rib) fit(w *work, now time.Time) {
 	if r.stance != Refuse && (aggregating || nb.budget.plan.Held || len(nb.budget.plan.Aggregated) > 0) {
 		r.diff(w)
 	}
-	nb.pace(w, now, limit)
+	nb.pace(w, now)
 }
 
 // usable is the cap of which Fit uses half: the Route Server's, or twice what
 // the gateway takes beside the VNet's own prefixes if that is less.
 func (r *rib) usable(n Neighbor) int {
-	limit := cmp.Or(n.Cap, defaultCap)
+	limit := n.maxRoutes()
 	if n.GatewayCap > 0 {
 		limit = min(limit, 2*max(1, n.GatewayCap-len(r.env.VNet)))
 	}
@@ -132,7 +137,7 @@ func (r *rib) usable(n Neighbor) int {
 
 // pace defers what is too much for now, and with it the withdrawal of that for
 // which the deferred stands.
-func (nb *neighbor) pace(w *work, now time.Time, limit int) {
+func (nb *neighbor) pace(w *work, now time.Time) {
 	var changed, fresh []policy.Route
 	for _, route := range w.announce {
 		if _, holds := nb.announced[route.Prefix]; holds {
@@ -144,7 +149,7 @@ func (nb *neighbor) pace(w *work, now time.Time, limit int) {
 	if len(w.withdraw)+len(w.replaced) > 0 {
 		nb.budget.pace.note(now, len(nb.announced), 0)
 	}
-	changes, news := nb.budget.pace.allow(now, len(nb.announced), len(changed), len(fresh), limit, nb.budget.plan.Limit)
+	changes, news := nb.budget.pace.allow(now, len(nb.announced), len(changed), len(fresh), nb.conf.maxRoutes(), nb.budget.plan.Limit)
 	if changes+news == len(w.announce) {
 		return
 	}

@@ -81,24 +81,10 @@ func (l *lab) effective(node, prefix string) string {
 func TestHA(t *testing.T) {
 	l := upLab(t, "h", "--nvas", "2", "--encapsulation", "vxlan")
 	l.allHealthy(40 * time.Second)
-	for _, part := range []struct {
-		name string
-		f    func(*testing.T, *lab)
-	}{
+	l.play(t, []part{
 		{"silent death", testSilentDeath},
 		{"planned work", testPlannedWork},
-	} {
-		ok := t.Run(part.name, func(t *testing.T) {
-			sub := &lab{t: t, name: l.name}
-			part.f(t, sub)
-			if t.Failed() {
-				sub.dump()
-			}
-		})
-		if !ok {
-			l.t.Fatalf("stopped after %q", part.name)
-		}
-	}
+	})
 }
 
 // attempts plays a part until it goes well, three times at most: on a machine

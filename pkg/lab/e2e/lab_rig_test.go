@@ -110,6 +110,29 @@ func upLab(t *testing.T, suffix string, args ...string) *lab {
 	return l
 }
 
+// part is one of several things that are tried in the same lab.
+type part struct {
+	name string
+	f    func(*testing.T, *lab)
+}
+
+// play tries one part after the other, each as a test of its own, up to the first that fails.
+func (l *lab) play(t *testing.T, parts []part) {
+	t.Helper()
+	for _, p := range parts {
+		ok := t.Run(p.name, func(t *testing.T) {
+			sub := &lab{t: t, name: l.name}
+			p.f(t, sub)
+			if t.Failed() {
+				sub.dump()
+			}
+		})
+		if !ok {
+			l.t.Fatalf("stopped after %q: the lab is no longer as the next part expects it", p.name)
+		}
+	}
+}
+
 func (l *lab) cmd(args ...string) *exec.Cmd {
 	return exec.Command(filepath.Join(binDir, "transitlab"), append(args, "--name", l.name)...)
 }

@@ -14,10 +14,7 @@ import (
 func TestVXLAN(t *testing.T) {
 	l := upLab(t, "v", "--encapsulation", "vxlan")
 	l.healthy()
-	for _, part := range []struct {
-		name string
-		f    func(*testing.T, *lab)
-	}{
+	l.play(t, []part{
 		{"traffic", testTraffic},
 		{"reload without a change", testReloadNoChange},
 		{"reload adds a prefix", testReloadAddsPrefix},
@@ -27,18 +24,7 @@ func TestVXLAN(t *testing.T) {
 		{"kill -9", testKill},
 		{"route server restarts", testRouteServerRestart},
 		{"route refresh", testRouteRefresh},
-	} {
-		ok := t.Run(part.name, func(t *testing.T) {
-			sub := &lab{t: t, name: l.name}
-			part.f(t, sub)
-			if t.Failed() {
-				sub.dump()
-			}
-		})
-		if !ok {
-			l.t.Fatalf("stopped after %q: the lab is no longer as the next part expects it", part.name)
-		}
-	}
+	})
 }
 
 // testTraffic: ICMP of all sizes, TCP and UDP, both directions; traceroute names both NVAs.
