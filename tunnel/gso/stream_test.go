@@ -44,7 +44,7 @@ func newWire(t testing.TB, gpe bool) *wire {
 func (w *wire) send(pkt []byte) {
 	w.t.Helper()
 	buf := append(make([]byte, w.a.Overhead()), pkt...)
-	start, r := w.a.Seal(buf, w.a.Overhead(), len(pkt))
+	start, _, r := w.a.Seal(buf, w.a.Overhead(), len(pkt))
 	if r != tunnel.DropNone {
 		w.t.Fatalf("seal: %v of % x", r, pkt)
 	}

@@ -118,6 +118,7 @@ func (l *inbound) datagram(tunnels []*Tunnel, d []byte, tos uint8) {
 			continue
 		case r == tunnel.DropNone && kind == tunnel.Control:
 			r = l.control(t, inner)
+		case r == tunnel.DropNone && kind == tunnel.Keepalive:
 		case r == tunnel.DropNone:
 			r = l.packet(t, inner, info, tos)
 		}

@@ -2,6 +2,7 @@ package udp
 
 import (
 	"errors"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -142,4 +143,7 @@ func (l *Lanes) prepare(b *Batch, i int) {
 		n += putControl(c[n:], unix.IPPROTO_UDP, unix.UDP_SEGMENT, uint16(r.Size))
 	}
 	b.msgs[i].hdr.SetControllen(n)
+	if l.to != nil {
+		b.msgs[i].hdr.Name, b.msgs[i].hdr.Namelen = (*byte)(unsafe.Pointer(&l.to.raw)), l.to.len
+	}
 }

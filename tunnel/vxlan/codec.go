@@ -111,6 +111,9 @@ func pack(m MAC) uint64 {
 // Overhead is how many bytes Seal puts in front of a packet.
 func (c *Codec) Overhead() int { return c.overhead }
 
+// Trailer is how many bytes Seal puts behind a packet: none.
+func (c *Codec) Trailer() int { return 0 }
+
 // LocalMAC is ours.
 func (c *Codec) LocalMAC() MAC { return c.local }
 
@@ -130,10 +133,11 @@ func putMAC(b []byte, v uint64) {
 func (c *Codec) Resolved() bool { return c.resolved.Load() }
 
 // Seal writes the headers into the headroom in front of the IP packet
-// buf[off:off+n]; off is at least Overhead. It returns where the datagram starts.
-func (c *Codec) Seal(buf []byte, off, n int) (start int, r tunnel.DropReason) {
+// buf[off:off+n]; off is at least Overhead. The datagram is then buf[start:end].
+func (c *Codec) Seal(buf []byte, off, n int) (start, end int, r tunnel.DropReason) {
+	end = off + n
 	if n == 0 {
-		return off, tunnel.DropNotIP
+		return off, end, tunnel.DropNotIP
 	}
 	v6 := false
 	switch buf[off] >> 4 {
@@ -141,12 +145,12 @@ func (c *Codec) Seal(buf []byte, off, n int) (start int, r tunnel.DropReason) {
 	case 6:
 		v6 = true
 	default:
-		return off, tunnel.DropNotIP
+		return off, end, tunnel.DropNotIP
 	}
 	start = off - c.overhead
 	c.header(buf[start:], v6)
 	if c.cfg.GPE {
-		return start, tunnel.DropNone
+		return start, end, tunnel.DropNone
 	}
 	ether := buf[start+headerLen:]
 	putMAC(ether, c.peer.Load())
@@ -156,7 +160,7 @@ func (c *Codec) Seal(buf []byte, off, n int) (start int, r tunnel.DropReason) {
 		typ = etherIPv6
 	}
 	binary.BigEndian.PutUint16(ether[12:], typ)
-	return start, tunnel.DropNone
+	return start, end, tunnel.DropNone
 }
 
 // header writes the VXLAN header. All reserved bits are sent as zero: the
