@@ -68,6 +68,8 @@ func textSchema(t reflect.Type) *jsonschema.Schema {
 		}}
 	case reflect.TypeFor[MAC]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`}
+	case reflect.TypeFor[PublicKey]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^[A-Za-z0-9+/]{43}=$`}
 	case reflect.TypeFor[DSCP]():
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
 			{Type: "string", Enum: []any{DSCPCopy.String()}},

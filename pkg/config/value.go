@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -64,6 +65,33 @@ func (d *DSCP) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is neither copy nor a number of 0 to 63", text)
 	}
 	*d = DSCP(v)
+	return nil
+}
+
+// PublicKey is a Curve25519 public key; the zero value means that none is given.
+type PublicKey [32]byte
+
+// String writes the key in base64; the zero value is the empty string.
+func (k PublicKey) String() string {
+	if k == (PublicKey{}) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(k[:])
+}
+
+// MarshalText writes the key in base64.
+func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads 32 bytes in base64, as `wg pubkey` writes them.
+func (k *PublicKey) UnmarshalText(text []byte) error {
+	b, err := base64.StdEncoding.Strict().DecodeString(string(text))
+	if err != nil || len(b) != len(k) {
+		return fmt.Errorf("%q is not a public key: 32 bytes in base64, 44 characters", text)
+	}
+	if PublicKey(b) == (PublicKey{}) {
+		return fmt.Errorf("%q is not a public key but all zero", text)
+	}
+	copy(k[:], b)
 	return nil
 }
 
