@@ -84,7 +84,7 @@ func (l *Lab) Demo(ctx context.Context, o Options, a Audience) (Report, error) {
 		return Report{}, err
 	}
 	if o.Encapsulation == None {
-		return Report{}, errors.New("demo shows both, without encapsulation and with one: give the one with, --encapsulation vxlan")
+		return Report{}, errors.New("demo shows both, without encapsulation and with one: give the one with, --encapsulation vxlan or wireguard")
 	}
 	var err error
 	if o.Transitd, err = findTransitd(o); err != nil {
@@ -168,7 +168,7 @@ func (d *demo) acts() []act {
 		},
 		{
 			"delivery", "With transitd on both NVAs, it arrives",
-			"the same fabric and the same BGP neighbours, now transitd with a VXLAN tunnel; ICMP, UDP and TCP, small and full-size, both ways",
+			"the same fabric and the same BGP neighbours, now transitd with a " + d.options.Encapsulation.title() + " tunnel; ICMP, UDP and TCP, small and full-size, both ways",
 			"no loss, and traceroute names both NVAs",
 			d.delivery,
 		},
