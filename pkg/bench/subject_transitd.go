@@ -12,7 +12,7 @@ import (
 )
 
 // firstNet is the third octet of the addresses inside the first of the daemon's tunnels.
-const firstNet = 200
+const firstNet = 99
 
 // transitd is the real daemon at both ends, with a configuration file as an
 // operator would write it, but without a Route Server.
@@ -60,7 +60,7 @@ tunnels:
 routing: {table_underlay: %d, table_site: %d, table_remote: %d, table_relay: %d, mark: %d, protocol: %d, rule_priority: %d}
 control: {socket: %s/transitd-%s.sock}
 `, name, 64512+i, e.Side, s.net, e.Other, in[i], in[1-i], TunnelMTU, s.encapsulation, keys[i], 64513-i,
-			10*int(s.net)+1, 10*int(s.net)+2, 10*int(s.net)+3, 10*int(s.net)+4, 29000+int(s.net), s.net, 7000+100*int(s.net-firstNet), t.Dir, name)
+			10*int(s.net)+1, 10*int(s.net)+2, 10*int(s.net)+3, 10*int(s.net)+4, 29000+int(s.net), 210+int(s.net-firstNet), 7000+100*int(s.net-firstNet), t.Dir, name)
 		file := filepath.Join(t.Dir, "transitd-"+name+".yaml")
 		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 			return in, fmt.Errorf("write transitd's configuration: %w", err)
