@@ -102,8 +102,29 @@ type Tunnel struct {
 	Drops map[string]uint64 `json:"drops"`
 	// BFD is null where it is not used.
 	BFD *BFD `json:"bfd"`
+	// WireGuard is null for other encapsulations.
+	WireGuard *WireGuard `json:"wireguard"`
 	// Rebuilt counts how often the device had to be made anew because it had vanished.
 	Rebuilt uint64 `json:"rebuilt"`
+}
+
+// WireGuard is what a tunnel's handshakes came to. There are no secrets in it.
+type WireGuard struct {
+	PublicKey     string `json:"public_key"` // ours, of the last handshake
+	PeerPublicKey string `json:"peer_public_key"`
+	// HandshakeAgeS is null before the first one. After RekeyAfterS there is a new
+	// one, after RejectAfterS nothing is carried any more.
+	HandshakeAgeS   *uint64 `json:"handshake_age_s"`
+	RekeyAfterS     uint64  `json:"rekey_after_s"`
+	RejectAfterS    uint64  `json:"reject_after_s"`
+	Handshakes      uint64  `json:"handshakes"`
+	Unanswered      uint64  `json:"unanswered"` // of ours
+	Refused         uint64  `json:"refused"`    // messages of handshakes
+	CookiesSent     uint64  `json:"cookies_sent"`
+	CookiesReceived uint64  `json:"cookies_received"`
+	KeyLogged       bool    `json:"key_logged"`
+	// Why says why the tunnel is not up.
+	Why string `json:"why,omitempty"`
 }
 
 // Session is one BGP session.

@@ -47,7 +47,7 @@ func (d *Daemon) open(undo *undoList) error {
 	d.drainer.take = d.speaker.Take
 	d.liveness = newLiveness(d.log.Named("bfd"))
 	routes.converged = d.speaker.Converged
-	sockets := &endpoints{log: d.log.Named("tunnel")}
+	sockets := &endpoints{log: d.log.Named("tunnel"), keyLogs: d.opts.KeyLogs}
 	d.machine = &machine{
 		log: d.log, routes: routes, speaker: d.speaker, settings: d.applySysctls, level: d.setLevel,
 		tunnels: &tunnelSet{log: d.log, open: sockets.start, index: deviceIndex}, origins: origins, watch: d.liveness.sync,

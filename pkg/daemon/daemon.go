@@ -39,6 +39,9 @@ type Options struct {
 	// DropPrivileges gives up what is not needed once everything runs. It is for
 	// the whole process and cannot be taken back.
 	DropPrivileges bool
+	// KeyLogs is a folder that gets the secrets of all handshakes, for tshark;
+	// empty: none are written. Whoever has them can read the traffic.
+	KeyLogs string
 }
 
 // Daemon is one node. Make it with New, start it with Run.

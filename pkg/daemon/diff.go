@@ -17,8 +17,10 @@ type Difference struct {
 	Lines []string
 	// Remove and Add are names of tunnels; one that changes is in both.
 	Remove, Add []string
-	BGP, FIB    bool
-	LogLevel    bool
+	// Rekey are WireGuard tunnels of which only keys change.
+	Rekey    []string
+	BGP, FIB bool
+	LogLevel bool
 }
 
 // Empty reports whether there is nothing to do.
@@ -92,7 +94,10 @@ func (d *Difference) tunnels(from, to *Plan) {
 		case i < 0:
 			d.Remove = append(d.Remove, old.Name)
 			d.line("tunnel %s: removed", old.Name)
-		case !reflect.DeepEqual(old.device(), to.Tunnels[i].device()):
+		case !equal(old.device(), to.Tunnels[i].device()) && old.rekeyed(to.Tunnels[i]):
+			d.Rekey = append(d.Rekey, old.Name)
+			d.line("tunnel %s: its keys change; sessions of keys that stay go on", old.Name)
+		case !equal(old.device(), to.Tunnels[i].device()):
 			d.Remove, d.Add = append(d.Remove, old.Name), append(d.Add, old.Name)
 			d.line("tunnel %s: changed; its device and its BGP session are made anew", old.Name)
 		case !reflect.DeepEqual(old.BFD, to.Tunnels[i].BFD):
@@ -106,6 +111,8 @@ func (d *Difference) tunnels(from, to *Plan) {
 		}
 	}
 }
+
+func equal(a, b TunnelPlan) bool { return reflect.DeepEqual(a, b) }
 
 // device is what the device is made of.
 func (t TunnelPlan) device() TunnelPlan {

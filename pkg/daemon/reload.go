@@ -66,6 +66,10 @@ func (m *machine) apply(ctx context.Context, d *Difference, from, to *Plan) erro
 		i := slices.IndexFunc(to.Tunnels, func(t TunnelPlan) bool { return t.Name == name })
 		note(m.tunnels.add(to.Tunnels[i]))
 	}
+	for _, name := range d.Rekey {
+		i := slices.IndexFunc(to.Tunnels, func(t TunnelPlan) bool { return t.Name == name })
+		note(m.tunnels.rekey(to.Tunnels[i]))
+	}
 	m.tunnels.order(to.Tunnels)
 	if len(d.Add) > 0 || d.FIB {
 		note(m.settings(to.Sysctls))

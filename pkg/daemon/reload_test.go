@@ -16,6 +16,7 @@ import (
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
 // recorder is all that a machine acts upon, and notes in which order it does.
@@ -65,8 +66,10 @@ func (d *recordedDevice) Close() error {
 	delete(d.r.index, d.name)
 	return d.r.note("close %s", d.name)
 }
-func (d *recordedDevice) Stats() tunnel.Stats { return tunnel.Stats{} }
-func (d *recordedDevice) Up() bool            { return true }
+func (d *recordedDevice) Stats() tunnel.Stats          { return tunnel.Stats{} }
+func (d *recordedDevice) Up() bool                     { return true }
+func (d *recordedDevice) WireGuard() *wireguard.Status { return nil }
+func (d *recordedDevice) Rekey(wireguard.Config) error { return nil }
 
 func (r *recorder) open(p TunnelPlan) (device, error) {
 	if err := r.note("open %s", p.Name); err != nil {

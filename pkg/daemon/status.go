@@ -11,6 +11,7 @@ import (
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/version"
+	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
 // snapshot is everything that a status is made of, at one moment.
@@ -64,6 +65,21 @@ func bfdStatus(b bfd.Status) *control.BFD {
 	}
 }
 
+func wireguardStatus(w *wireguard.Status) *control.WireGuard {
+	c := &control.WireGuard{
+		PublicKey: w.Ours().String(), PeerPublicKey: w.Theirs().String(),
+		Handshakes: w.Handshakes, Unanswered: w.Unanswered, Refused: w.Refused, CookiesSent: w.CookiesSent, CookiesReceived: w.CookiesTaken,
+		KeyLogged: w.KeyLogged,
+	}
+	if now := time.Now(); !w.LastHandshake.IsZero() {
+		age := uint64(now.Sub(w.LastHandshake) / time.Second)
+		c.HandshakeAgeS = &age
+		c.RekeyAfterS, c.RejectAfterS = uint64(wireguard.RekeyAfter/time.Second), uint64(wireguard.RejectAfter/time.Second)
+	}
+	c.Why = w.Why(time.Now())
+	return c
+}
+
 func tunnelStatus(t TunnelView) control.Tunnel {
 	c := control.Tunnel{
 		Name: t.Plan.Name, Encapsulation: t.Plan.Encapsulation, State: control.TunnelDown,
@@ -73,6 +89,9 @@ func tunnelStatus(t TunnelView) control.Tunnel {
 	}
 	if t.Up {
 		c.State = control.TunnelUp
+	}
+	if w := t.WireGuard; w != nil {
+		c.WireGuard = wireguardStatus(w)
 	}
 	if c.Drops == nil {
 		c.Drops = map[string]uint64{}
@@ -87,6 +106,9 @@ func (s *snapshot) health() (control.Health, []string) {
 	tunnelsUp := 0
 	for _, t := range s.Tunnels {
 		b, watched := s.BFD[t.Plan.Name]
+		if t.WireGuard != nil && t.WireGuard.KeyLogged {
+			warnings = append(warnings, fmt.Sprintf("tunnel %s: its secrets are being written to a file (--keylog): whoever has it can read the traffic", t.Plan.Name))
+		}
 		switch {
 		case !t.Up:
 			warnings = append(warnings, tunnelWarning(t))
@@ -123,6 +145,8 @@ func tunnelWarning(t TunnelView) string {
 		return fmt.Sprintf("tunnel %s: %v; tried again every second", t.Plan.Name, t.Err)
 	case !t.Present:
 		return fmt.Sprintf("tunnel %s: its device was removed by another program; it is made again", t.Plan.Name)
+	case t.WireGuard != nil:
+		return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, t.WireGuard.Why(time.Now()))
 	default:
 		return fmt.Sprintf("tunnel %s: peer MAC not resolved: %s does not answer inside the tunnel", t.Plan.Name, t.Plan.Pump.PeerAddrs[0])
 	}
