@@ -1,17 +1,13 @@
 package pump
 
 import (
-	"flag"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/transitd/transitd/pkg/netns"
 	"github.com/transitd/transitd/tunnel/streamtest"
 	"github.com/transitd/transitd/tunnel/vxlan"
 )
-
-var streamSeed = flag.Uint64("streams.seed", 0, "of TestNetnsStreams; 0: another one each time, which it prints")
 
 // Random streams come out of a tunnel as they went in, and what is on the wire
 // is in order, whatever is at the other end.
@@ -43,10 +39,7 @@ func TestNetnsStreams(t *testing.T) {
 			side := func(ns netns.NS) streamtest.Side {
 				return streamtest.Side{NS: ns, Device: "tr0", Wire: "eth0", Ours: true}
 			}
-			c := streamtest.Config{Sides: [2]streamtest.Side{side(r.us), side(r.them)}, MTU: mtu, Overhead: test.overhead, Flows: 12, Seed: *streamSeed}
-			if c.Seed == 0 {
-				c.Seed = uint64(time.Now().UnixNano())
-			}
+			c := streamtest.Config{Sides: [2]streamtest.Side{side(r.us), side(r.them)}, MTU: mtu, Overhead: test.overhead, Flows: 12, Seed: streamtest.Seed(t)}
 			tunnels := map[netns.NS]*Tunnel{r.us: r.pump(r.us, test.us, test.them, test.change)}
 			if test.kernel {
 				peer := &c.Sides[1]

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +47,20 @@ const (
 	grace = 100 * time.Millisecond
 )
 
+// Seed is another one each time; TRANSITD_SEED repeats what one did.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
+	text := os.Getenv("TRANSITD_SEED")
+	if text == "" {
+		return uint64(time.Now().UnixNano())
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("TRANSITD_SEED: %v", err)
+	}
+	return seed
+}
+
 // Run sends random streams both ways at once, and fails t if anything is not
 // as it should be: packets inside and outside of the tunnel, in tshark's
 // opinion too. It skips t without tshark.
@@ -53,7 +69,7 @@ func Run(t testing.TB, c Config) {
 	if _, err := exec.LookPath("tshark"); err != nil {
 		t.Skip("tshark is missing, which judges the packets: apt-get install tshark")
 	}
-	t.Logf("seed %d", c.Seed)
+	t.Logf("TRANSITD_SEED=%d", c.Seed)
 	var ways [2]*way
 	for i := range ways {
 		ways[i] = newWay(t, c, i)
