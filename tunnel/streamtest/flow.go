@@ -12,7 +12,7 @@ const (
 	protoGRE  = 47
 	protoESP  = 50
 	protoSCTP = 132
-	protoTest = 253 // for experiments (RFC 3692)
+	protoTest = 253 // for experiments
 
 	extHopByHop    = 0
 	extRouting     = 43
