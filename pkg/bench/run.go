@@ -62,6 +62,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	r := &runner{o: o, series: newSeries(), report: &Report{
 		Version: schemaVersion, Machine: ThisMachine(), Settings: Settings{Rounds: o.Rounds, DurationS: o.Duration.Seconds(), TunnelMTU: TunnelMTU},
+		Results: []Result{}, Ratios: []Ratio{},
 	}}
 	for _, s := range o.Subjects {
 		if err := s.Prepare(ctx); err != nil {
@@ -70,6 +71,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			continue
 		}
 		r.subjects = append(r.subjects, s)
+	}
+	if len(r.subjects) == 0 {
+		return r.report, errors.New("no subject could be brought up")
 	}
 	for _, p := range o.Profiles {
 		r.total += o.Rounds * len(r.subjects) * len(o.testsOf(p))
@@ -120,7 +124,7 @@ func (r *runner) profile(ctx context.Context, p Profile) (err error) {
 		return err
 	}
 	for round := range r.o.Rounds {
-		for i := range paths {
+		for i := range paths { // none, if nobody could be brought up: the report says why
 			// Another one begins each round: nobody has a favourite place.
 			x := paths[(i+round)%len(paths)]
 			for _, test := range r.o.testsOf(p) {
@@ -181,9 +185,6 @@ func (r *runner) bringUp(ctx context.Context, bed *Testbed) (paths []*path, down
 			continue
 		}
 		paths = append(paths, &path{name: s.Name(), bed: bed, in: in, duration: r.o.Duration, curves: r.report})
-	}
-	if len(paths) == 0 {
-		return nil, down, errors.New("no subject could be brought up")
 	}
 	return paths, down, nil
 }

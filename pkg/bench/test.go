@@ -29,6 +29,12 @@ const (
 	TCP8     = "tcp-8"
 	LossFree = "pps-64-lossfree"
 	Flood    = "pps-64-flood"
+	// The same of longer packets.
+	IMIXLossFree = "pps-imix-lossfree"
+	IMIXFlood    = "pps-imix-flood"
+	LongLossFree = "pps-1400-lossfree"
+	LongFlood    = "pps-1400-flood"
+
 	P50      = "latency-p50"
 	P99      = "latency-p99"
 	P999     = "latency-p99.9"

@@ -1,6 +1,7 @@
 package pump
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -40,6 +41,7 @@ type rig struct {
 	t        testing.TB
 	us, them netns.NS
 	plain    bool // PlainSends
+	queues   int  // 0: two
 }
 
 func newRig(t testing.TB) *rig {
@@ -102,7 +104,7 @@ func (r *rig) pump(ns netns.NS, local, remote string, change func(*vxlan.Config,
 	var e *Endpoint
 	var tn *Tunnel
 	err = ns.Do(func() (err error) {
-		e, err = Listen(EndpointConfig{Local: netip.AddrPortFrom(vx.Local, cfg.Remote.Port()), Interface: "eth0", Queues: 2, PlainSends: r.plain})
+		e, err = Listen(EndpointConfig{Local: netip.AddrPortFrom(vx.Local, cfg.Remote.Port()), Interface: "eth0", Queues: cmp.Or(r.queues, 2), PlainSends: r.plain})
 		if err != nil {
 			return err
 		}

@@ -296,3 +296,34 @@ func TestSelfTest(t *testing.T) {
 		t.Errorf("with the loopback down: %v", err)
 	}
 }
+
+// A batch allocates nothing, neither where it is sent nor where it is received.
+func TestAllocates(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		ns := loopback(t)
+		r := receiver(t, ns, peer)
+		l := lanes(t, ns, here, peer, 2)
+		l.plain.Store(plain)
+		b, sent, received := NewBatch(), 0, 0
+		whole := pattern(10*1000 + 300)
+		count := func(r *Run) { sent += r.Count() }
+		lose := func(*Run) {}
+		n := testing.AllocsPerRun(100, func() {
+			b.Runs = append(b.Runs[:0], Run{Buf: whole, Size: 1000, TOS: 0xb9, Bytes: len(whole)}, Run{Buf: whole[:5], Size: 5, Lane: 1})
+			l.Flush(b, count, lose)
+			for received < sent {
+				got, err := r.Receive()
+				if err != nil && !errors.Is(err, unix.EAGAIN) {
+					t.Fatal(err)
+				}
+				for i := range got {
+					m := r.Message(i)
+					received += (len(m.Buf) + m.Size - 1) / m.Size
+				}
+			}
+		})
+		if n > 0 || received != 101*12 {
+			t.Errorf("%v allocations, %d of %d datagrams received (without UDP_SEGMENT: %v)", n, received, sent, plain)
+		}
+	}
+}
