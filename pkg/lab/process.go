@@ -56,8 +56,12 @@ func (p process) alive() bool {
 	if now, _, ok := stat(p.PID); !ok || now != p {
 		return false
 	}
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return n == 0 && (err == nil || errors.Is(err, unix.EINTR))
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		if !errors.Is(err, unix.EINTR) { // which the runtime's own signals cause now and then
+			return n == 0
+		}
+	}
 }
 
 // signal sends to exactly this process; one that is gone is no error.
