@@ -36,9 +36,13 @@ type table struct {
 	current atomic.Pointer[session]
 }
 
-// slots is a power of two, and more than there are sessions at a time: the
-// previous, the current and the next one, of old keys and of new ones.
-const slots = 8
+// slots is a power of two. One is for a handshake of ours, one for a session
+// that is about to be added: so there is always a free one. The previous, the
+// current and the next session are three; new keys may make two more.
+const (
+	slots       = 8
+	maxSessions = slots - 3
+)
 
 func (t *table) find(index uint32) *session {
 	s := t.slots[index%slots].Load()
@@ -57,6 +61,7 @@ func (t *table) seal(buf []byte, off, n, most int) (start, end int, r tunnel.Dro
 	}
 	start, end = s.seal(buf, off, n, most)
 	if start < 0 {
+		t.current.CompareAndSwap(s, nil) // before the counter comes round
 		return off, off + n, tunnel.DropNoSession
 	}
 	s.usedData.set()
@@ -109,6 +114,15 @@ func (t *table) open(b []byte) (plain []byte, s *session, r tunnel.DropReason) {
 	return plain, s, tunnel.DropNone
 }
 
+// promote makes a session the one to send by: the peer, which began the
+// handshake, uses it. The machine may have forgotten it at this very moment.
+func (t *table) promote(s *session) {
+	t.current.Store(s)
+	if t.find(s.local) != s {
+		t.current.CompareAndSwap(s, nil)
+	}
+}
+
 // Overhead is the header in front of a packet.
 func (*Device) Overhead() int { return headerLen }
 
@@ -137,7 +151,7 @@ func (d *Device) Open(b []byte) (inner []byte, info packet.Info, kind tunnel.Kin
 		return nil, info, tunnel.Packet, r
 	}
 	if !s.heard.Load() && s.heard.CompareAndSwap(false, true) {
-		d.table.current.Store(s) // the initiator uses it, so it is the newest
+		d.table.promote(s)
 	}
 	if len(plain) == 0 {
 		return nil, info, tunnel.Keepalive, tunnel.DropNone

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/curve25519"
 )
 
 // queueLen is how many messages of handshakes wait. More than half of them waiting is a flood.
@@ -48,8 +50,19 @@ func (c *Config) check() error {
 	switch {
 	case c.PrivateKey == (PrivateKey{}) || c.PeerPublicKey == (PublicKey{}):
 		return fmt.Errorf("wireguard: a private key and the peer's public key are needed")
-	case c.PrivateKey.Public() == c.PeerPublicKey, c.NextPrivateKey != (PrivateKey{}) && c.NextPrivateKey.Public() == c.PeerPublicKey:
-		return fmt.Errorf("wireguard: %s is the peer's public key and our own", c.PeerPublicKey)
+	}
+	for _, theirs := range []PublicKey{c.PeerPublicKey, c.NextPeerPublicKey} {
+		if theirs == (PublicKey{}) {
+			continue
+		}
+		if _, err := curve25519.X25519(c.PrivateKey[:], theirs[:]); err != nil {
+			return fmt.Errorf("wireguard: %s is nobody's public key", theirs)
+		}
+		for _, ours := range []PrivateKey{c.PrivateKey, c.NextPrivateKey} {
+			if ours != (PrivateKey{}) && ours.Public() == theirs {
+				return fmt.Errorf("wireguard: %s is the peer's public key and our own", theirs)
+			}
+		}
 	}
 	return nil
 }
@@ -111,6 +124,7 @@ func (d *Device) Run(ctx context.Context, send func(datagram []byte) error) {
 func (d *Device) Status() Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.m.confirm(time.Now())
 	s := d.m.status
 	s.Up = d.Resolved()
 	s.LastHeard = d.m.lastHeard

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flynn/noise"
+	"golang.org/x/crypto/curve25519"
 )
 
 // prologue is WireGuard's identifier (paper, section 5.4). The name of the
@@ -58,7 +59,6 @@ type initiation struct {
 	keys  pair
 	local uint32
 	state *noise.HandshakeState
-	sent  time.Time
 }
 
 // newInitiation makes the message, without its MACs.
@@ -75,11 +75,17 @@ func newInitiation(random io.Reader, now time.Time, ours identity, theirs Public
 	if err != nil {
 		return nil, nil, fmt.Errorf("write an initiation: %w", err)
 	}
-	return &initiation{keys: pair{ours.public, theirs}, local: local, state: hs, sent: now}, b[:initiationLen], nil
+	return &initiation{keys: pair{ours.public, theirs}, local: local, state: hs}, b[:initiationLen], nil
 }
 
-// finish reads the response. It may be called again after an error.
+// finish reads the response. It may be called again after an error: that of
+// somebody else must not spoil the peer's.
 func (i *initiation) finish(b []byte) (*session, error) {
+	// The library goes back to where it was if a message does not decrypt, but not
+	// if its ephemeral key is a point of low order. Those are so for every private key.
+	if _, err := curve25519.X25519(i.state.LocalEphemeral().Private, b[responseNoise:responseNoise+keyLen]); err != nil {
+		return nil, fmt.Errorf("read a response: %w", err)
+	}
 	_, out, in, err := i.state.ReadMessage(nil, b[responseNoise:responseMAC1])
 	if err != nil {
 		return nil, fmt.Errorf("read a response: %w", err)
@@ -137,13 +143,21 @@ func (r *received) respond(ours identity, local uint32) (*session, []byte, error
 	return s, b[:responseLen], nil
 }
 
+const (
+	tai64Base  = 1<<62 + 10 // what 1970 is, with the leap seconds of then
+	stampGrain = 1 << 24 * time.Nanosecond
+)
+
 // timestamp is a TAI64N label (cr.yp.to/libtai/tai64.html), as coarse as upstream
 // has it, so that it does not tell how fast we are.
 func timestamp(now time.Time) (b [timestampLen]byte) {
-	const base, leap, coarse = 1 << 62, 10, 1 << 24
-	binary.BigEndian.PutUint64(b[:], uint64(base+leap+now.Unix()))
-	binary.BigEndian.PutUint32(b[8:], uint32(now.Nanosecond())&^uint32(coarse-1))
+	binary.BigEndian.PutUint64(b[:], uint64(tai64Base+now.Unix()))
+	binary.BigEndian.PutUint32(b[8:], uint32(now.Nanosecond())&^uint32(stampGrain-1))
 	return b
+}
+
+func stampTime(b [timestampLen]byte) time.Time {
+	return time.Unix(int64(binary.BigEndian.Uint64(b[:])-tai64Base), int64(binary.BigEndian.Uint32(b[8:])))
 }
 
 // keyLog writes what tshark needs to decrypt a handshake's sessions, in the

@@ -26,8 +26,8 @@ const hidden = "(hidden)"
 // String is "(hidden)".
 func (PrivateKey) String() string { return hidden }
 
-// GoString is "(hidden)".
-func (PrivateKey) GoString() string { return hidden }
+// Format writes "(hidden)", whatever the verb.
+func (PrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
 // MarshalText writes "(hidden)".
 func (PrivateKey) MarshalText() ([]byte, error) { return []byte(hidden), nil }
@@ -35,8 +35,8 @@ func (PrivateKey) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 // String is "(hidden)".
 func (PresharedKey) String() string { return hidden }
 
-// GoString is "(hidden)".
-func (PresharedKey) GoString() string { return hidden }
+// Format writes "(hidden)", whatever the verb.
+func (PresharedKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
 // MarshalText writes "(hidden)".
 func (PresharedKey) MarshalText() ([]byte, error) { return []byte(hidden), nil }
@@ -98,7 +98,10 @@ func readKey(file string) (key [keyLen]byte, err error) {
 	if err != nil {
 		return key, fmt.Errorf("read a key: %w", err)
 	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+	if !info.Mode().IsRegular() {
+		return key, fmt.Errorf("%s is no file", file)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
 		return key, fmt.Errorf("%s has mode %04o: others than its owner may read or change it", file, info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 4096))

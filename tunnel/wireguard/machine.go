@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,8 +27,10 @@ const (
 	rekeyJitter = 334 * time.Millisecond
 	// preferAgain is after how long better keys are tried again that were not answered.
 	preferAgain = time.Minute
-	// initiationGap is the least time between two initiations of the peer's that we answer.
+	// initiationGap is the least time between two initiations of the peer's that we
+	// answer, and breath between two of ours: others have the same limit.
 	initiationGap = 20 * time.Millisecond
+	breath        = 50 * time.Millisecond
 	// cookiesPerSecond bounds what a flood makes us send.
 	cookiesPerSecond = 1000
 )
@@ -52,6 +53,8 @@ type machine struct {
 	sessions  []*session // the newest last
 	slot      uint32
 	pending   *initiation
+	initiated time.Time                        // when we last sent one
+	stamped   time.Time                        // what it said of the time
 	retry     time.Time                        // of pending, or of the next handshake
 	failed    map[pair]time.Time               // not answered then
 	stamps    map[PublicKey][timestampLen]byte // the newest of each peer's key
@@ -101,16 +104,17 @@ func (m *machine) configure(c Config, now time.Time) {
 			m.macs[k] = newMACs(k)
 		}
 	}
-	m.sessions = slices.DeleteFunc(m.sessions, func(s *session) bool {
-		gone := !slices.Contains(m.pairs(), s.keys)
-		if gone {
-			m.forget(s)
-		}
-		return gone
-	})
-	m.choose()
+	m.drop(func(s *session) bool { return !slices.Contains(m.pairs(), s.keys) })
 	clear(m.failed)
-	m.pending, m.retry = nil, now
+	m.pending, m.retry = nil, m.soon(now)
+}
+
+// soon is when the next initiation may go out that has nothing to wait for.
+func (m *machine) soon(now time.Time) time.Time {
+	if at := m.initiated.Add(breath); at.After(now) {
+		return at
+	}
+	return now
 }
 
 // pairs are all that may be used, the preferred one first.
@@ -146,6 +150,7 @@ func (m *machine) identity(k PublicKey) identity {
 // tick does what is due and says when there will be something again. It also
 // has to be called when packets may have come or gone: each second.
 func (m *machine) tick(now time.Time, send func([]byte)) (next time.Time) {
+	m.confirm(now)
 	m.expire(now)
 	m.look(now)
 	m.keepalive(now, send)
@@ -153,7 +158,7 @@ func (m *machine) tick(now time.Time, send func([]byte)) (next time.Time) {
 		m.initiate(now, send)
 	}
 	next = now.Add(time.Second)
-	if m.pending != nil && m.retry.Before(next) {
+	if m.retry.After(now) && m.retry.Before(next) {
 		next = m.retry
 	}
 	for _, s := range m.sessions {
@@ -166,34 +171,57 @@ func (m *machine) tick(now time.Time, send func([]byte)) (next time.Time) {
 
 // expire forgets sessions that are too old.
 func (m *machine) expire(now time.Time) {
-	m.sessions = slices.DeleteFunc(m.sessions, func(s *session) bool {
-		gone := now.Sub(s.born) >= RejectAfter
-		if gone {
-			m.forget(s)
+	m.drop(func(s *session) bool { return now.Sub(s.born) >= RejectAfter })
+	// A loop may have made one the current session while it was forgotten, or have used it up.
+	if c := m.table.current.Load(); c == nil || !slices.Contains(m.sessions, c) {
+		m.table.current.CompareAndSwap(c, m.newest())
+	}
+}
+
+// drop forgets sessions.
+func (m *machine) drop(gone func(*session) bool) {
+	var kept, old []*session
+	for _, s := range m.sessions {
+		if gone(s) {
+			old = append(old, s)
+		} else {
+			kept = append(kept, s)
 		}
-		return gone
-	})
-	if c := m.table.current.Load(); c != nil && !slices.Contains(m.sessions, c) {
-		m.choose()
+	}
+	m.sessions = kept
+	for _, s := range old {
+		m.table.slots[s.local%slots].CompareAndSwap(s, nil)
+		m.table.current.CompareAndSwap(s, m.newest()) // in one step: a packet may be on its way
 	}
 }
 
-func (m *machine) forget(s *session) {
-	m.table.slots[s.local%slots].CompareAndSwap(s, nil)
-	m.table.current.CompareAndSwap(s, nil)
-}
-
-// choose makes the newest session that may send the current one, if there is none.
-func (m *machine) choose() {
-	if m.table.current.Load() != nil {
-		return
-	}
+// newest is the newest session that may send; nil if there is none.
+func (m *machine) newest() *session {
 	for _, s := range slices.Backward(m.sessions) {
-		if s.heard.Load() {
-			m.table.current.CompareAndSwap(nil, s)
-			return
+		if s.heard.Load() && s.counter.Load() < rejectAfterMessages {
+			return s
 		}
 	}
+	return nil
+}
+
+// confirm takes notice of sessions that the peer began to use: only now is the
+// handshake that it began finished.
+func (m *machine) confirm(now time.Time) {
+	for _, s := range m.sessions {
+		if !s.finished && s.heard.Load() {
+			m.finish(s, now)
+		}
+	}
+}
+
+func (m *machine) finish(s *session, now time.Time) {
+	s.finished = true
+	m.waiting = time.Time{}
+	delete(m.failed, s.keys)
+	m.status.Handshakes++
+	m.status.Unconfirmed = 0
+	m.status.LastHandshake, m.status.Keys = now, s.keys
 }
 
 // look takes notice of what the loops did.
@@ -202,11 +230,13 @@ func (m *machine) look(now time.Time) {
 		if s.fresh.take() {
 			m.lastHeard, m.waiting = now, time.Time{}
 		}
-		if s.freshData.take() && m.owed.IsZero() {
-			m.owed = now
-		}
+		// Which of the two was first is not known. To owe what is not due costs a
+		// keepalive; to owe nothing, a handshake that the peer begins.
 		if s.used.take() {
 			m.lastSent, m.owed = now, time.Time{}
+		}
+		if s.freshData.take() && m.owed.IsZero() {
+			m.owed = now
 		}
 		if s.usedData.take() && m.waiting.IsZero() && m.lastHeard != now {
 			m.waiting = now
@@ -254,7 +284,7 @@ func (m *machine) due(now time.Time) bool {
 // been restarted, does not answer.
 func (m *machine) stale(s *session, now time.Time) bool {
 	age := now.Sub(s.born)
-	return s.initiator && age >= RekeyAfter || age >= RejectAfter-keepaliveTimeout-rekeyTimeout ||
+	return s.initiator && age >= RekeyAfter || age >= RejectAfter-keepaliveTimeout-rekeyTimeout-s.early ||
 		s.counter.Load() >= rekeyAfterMessages ||
 		!m.waiting.IsZero() && now.Sub(m.waiting) >= keepaliveTimeout+rekeyTimeout
 }
@@ -267,20 +297,24 @@ func (m *machine) better(a, b pair) bool {
 
 // initiate begins a handshake. One that was not answered is given up.
 func (m *machine) initiate(now time.Time, send func([]byte)) {
-	if m.pending != nil {
-		m.failed[m.pending.keys] = now
+	if p := m.pending; p != nil {
 		m.pending = nil
-		m.status.Unanswered++
+		c := m.table.current.Load()
+		needed := c == nil || m.stale(c, now)
+		if needed || m.better(p.keys, c.keys) { // else the peer's own initiation was quicker
+			m.failed[p.keys] = now
+			m.status.Unanswered++
+		}
 		// Better keys are a wish: with a session there is no hurry to use others than its own.
-		if c := m.table.current.Load(); c != nil && !m.stale(c, now) {
+		if !needed {
 			m.retry = now
 			return
 		}
 	}
 	keys := m.next(now)
 	local := m.index()
-	hs, b, err := newInitiation(m.random, now, m.identity(keys.ours), keys.theirs, m.psk, local)
-	m.retry = now.Add(rekeyTimeout + time.Duration(rand.Int64N(int64(rekeyJitter))))
+	hs, b, err := newInitiation(m.random, m.stamp(now), m.identity(keys.ours), keys.theirs, m.psk, local)
+	m.initiated, m.retry = now, now.Add(rekeyTimeout+time.Duration(m.draw())*rekeyJitter/(1<<32))
 	if err != nil {
 		m.status.Problem = err.Error()
 		return
@@ -304,17 +338,38 @@ func (m *machine) logKeys(known bool, write func() error) {
 	}
 }
 
-// index is that of a new session: random, in the slot that was not used longest.
-func (m *machine) index() uint32 {
+// stamp is the time for an initiation: later than all before, whatever the
+// clock does, because the peer takes an earlier one for a replay.
+func (m *machine) stamp(now time.Time) time.Time {
+	if least := m.stamped.Add(stampGrain); now.Round(0).Before(least) {
+		now = least
+	}
+	m.stamped = now.Round(0) // without the monotonic reading, which does not go back
+	return now
+}
+
+// draw is a random number.
+func (m *machine) draw() uint32 {
 	var b [4]byte
 	_, _ = io.ReadFull(m.random, b[:]) // zeros would do
-	m.slot = (m.slot + 1) % slots
-	return binary.LittleEndian.Uint32(b[:])&^(slots-1) | m.slot
+	return binary.LittleEndian.Uint32(b[:])
+}
+
+// index is that of a new session: random, in a slot that is free.
+func (m *machine) index() uint32 {
+	for range slots {
+		m.slot = (m.slot + 1) % slots
+		if m.table.slots[m.slot].Load() == nil && (m.pending == nil || m.pending.local%slots != m.slot) {
+			break
+		}
+	}
+	return m.draw()&^(slots-1) | m.slot
 }
 
 // message handles one of the peer's handshake. loaded says that there are more
 // than we can handle: then only who has a cookie is answered.
 func (m *machine) message(now time.Time, b []byte, loaded bool, send func([]byte)) {
+	m.confirm(now)
 	var err error
 	switch binary.LittleEndian.Uint32(b) {
 	case typeInitiation:
@@ -326,9 +381,14 @@ func (m *machine) message(now time.Time, b []byte, loaded bool, send func([]byte
 	}
 	if err != nil {
 		m.status.Refused++
+	}
+	if err != nil && !errors.Is(err, errLate) {
 		m.status.Problem, m.status.ProblemAt = err.Error(), now
 	}
 }
+
+// errLate is of a message that belongs to nothing any more. It explains nothing.
+var errLate = errors.New("an answer to no message that we know of")
 
 // admit checks the MACs of a message for one of our keys.
 func (m *machine) admit(now time.Time, b []byte, loaded bool, send func([]byte)) (identity, error) {
@@ -369,7 +429,8 @@ func (m *machine) initiation(now time.Time, b []byte, loaded bool, send func([]b
 		return fmt.Errorf("the peer has the public key %s, which is not the one that is configured", r.theirs)
 	}
 	if last := m.stamps[r.theirs]; bytes.Compare(r.timestamp[:], last[:]) <= 0 {
-		return errors.New("an initiation came a second time, or the peer's clock went back")
+		return fmt.Errorf("an initiation came a second time, or the peer's clock went back: it says %s, and said %s before",
+			stampTime(r.timestamp).UTC().Format(time.RFC3339), stampTime(last).UTC().Format(time.RFC3339))
 	}
 	if now.Sub(m.answered) < initiationGap {
 		return errors.New("initiations follow each other too quickly")
@@ -383,6 +444,7 @@ func (m *machine) initiation(now time.Time, b []byte, loaded bool, send func([]b
 	m.logKeys(true, func() error { return keyLog(m.log, r.state, id, r.theirs, m.psk) })
 	m.add(s, now)
 	m.status.Responses++
+	m.status.Unconfirmed++
 	m.lastSent = now
 	send(reply)
 	return nil
@@ -391,7 +453,7 @@ func (m *machine) initiation(now time.Time, b []byte, loaded bool, send func([]b
 func (m *machine) response(now time.Time, b []byte, loaded bool, send func([]byte)) error {
 	p := m.pending
 	if p == nil || p.local != binary.LittleEndian.Uint32(b[responseReceiver:]) {
-		return errors.New("a response to no initiation that we know of")
+		return errLate
 	}
 	if _, err := m.admit(now, b, loaded, send); err != nil {
 		return err
@@ -400,34 +462,43 @@ func (m *machine) response(now time.Time, b []byte, loaded bool, send func([]byt
 	if err != nil {
 		return errors.New("the peer's response does not decrypt: the preshared keys differ, or it is forged")
 	}
-	m.pending, m.retry = nil, now
-	delete(m.failed, p.keys)
-	m.waiting = time.Time{}
+	m.pending, m.retry = nil, m.soon(now)
 	m.add(s, now)
+	m.finish(s, now)
 	m.table.current.Store(s)
 	m.empty(s, now, send) // confirms the keys: the peer may not send before
 	return nil
 }
 
-// add begins to receive by a session.
+// add begins to receive by a session. Those before go on receiving, because
+// packets are on their way, but for one that the peer never used: it has begun
+// anew, and whoever can replay its initiations must not push out the others.
 func (m *machine) add(s *session, now time.Time) {
 	s.born = now
-	if old := m.table.slots[s.local%slots].Load(); old != nil {
-		m.sessions = slices.DeleteFunc(m.sessions, func(x *session) bool { return x == old })
-		m.forget(old)
+	s.early = time.Duration(m.draw()) * rekeyTimeout / (1 << 32)
+	if !s.initiator {
+		m.drop(func(x *session) bool { return !x.heard.Load() })
+	}
+	if current := m.table.current.Load(); len(m.sessions) >= maxSessions {
+		oldest := m.sessions[slices.IndexFunc(m.sessions, func(x *session) bool { return x != current })]
+		m.drop(func(x *session) bool { return x == oldest })
 	}
 	m.table.slots[s.local%slots].Store(s)
 	m.sessions = append(m.sessions, s)
-	m.status.Handshakes++
-	m.status.LastHandshake, m.status.Keys = now, s.keys
 }
 
+// cookie is an answer to the last initiation or response.
 func (m *machine) cookie(b []byte) error {
-	p := m.pending
-	if p == nil || p.local != binary.LittleEndian.Uint32(b[cookieReceiver:]) {
-		return errors.New("a cookie for no message that we know of")
+	index := binary.LittleEndian.Uint32(b[cookieReceiver:])
+	var theirs PublicKey
+	if p, s := m.pending, m.table.find(index); p != nil && p.local == index {
+		theirs = p.keys.theirs
+	} else if s != nil && !s.heard.Load() {
+		theirs = s.keys.theirs
+	} else {
+		return errLate
 	}
-	if !m.macs[p.keys.theirs].take(b) {
+	if !m.macs[theirs].take(b) {
 		return errors.New("a cookie that does not decrypt")
 	}
 	m.status.CookiesTaken++

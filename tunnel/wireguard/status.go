@@ -16,9 +16,10 @@ type Status struct {
 	OurKeys       []PublicKey
 	TheirKeys     []PublicKey
 
-	Handshakes   uint64 // finished, begun by either side
+	Handshakes   uint64 // finished, begun by either side: both ends have the keys
 	Initiations  uint64 // sent
 	Responses    uint64 // sent
+	Unconfirmed  uint64 // of those, since the last handshake that was finished
 	Unanswered   uint64 // initiations
 	Refused      uint64 // messages of handshakes
 	CookiesSent  uint64
@@ -57,6 +58,8 @@ func (s *Status) Why(now time.Time) string {
 		return ""
 	case s.Problem != "" && now.Sub(s.ProblemAt) < recent:
 		return s.Problem
+	case s.Unconfirmed > 0:
+		return fmt.Sprintf("the peer's handshakes are answered (%d times), and it does not go on: our datagrams do not reach it, or the preshared keys differ", s.Unconfirmed)
 	case s.Initiations == 0:
 		return "no handshake has begun yet"
 	case s.LastHandshake.IsZero():
