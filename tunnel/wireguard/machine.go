@@ -209,14 +209,14 @@ func (m *machine) newest() *session {
 // handshake that it began finished.
 func (m *machine) confirm(now time.Time) {
 	for _, s := range m.sessions {
-		if !s.finished && s.heard.Load() {
-			m.finish(s, now)
+		if !s.counted && s.heard.Load() {
+			m.count(s, now)
 		}
 	}
 }
 
-func (m *machine) finish(s *session, now time.Time) {
-	s.finished = true
+func (m *machine) count(s *session, now time.Time) {
+	s.counted = true
 	m.waiting = time.Time{}
 	delete(m.failed, s.keys)
 	m.status.Handshakes++
@@ -464,7 +464,7 @@ func (m *machine) response(now time.Time, b []byte, loaded bool, send func([]byt
 	}
 	m.pending, m.retry = nil, m.soon(now)
 	m.add(s, now)
-	m.finish(s, now)
+	m.count(s, now)
 	m.table.current.Store(s)
 	m.empty(s, now, send) // confirms the keys: the peer may not send before
 	return nil

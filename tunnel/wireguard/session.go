@@ -20,7 +20,7 @@ type session struct {
 	initiator     bool // we began the handshake
 	born          time.Time
 	early         time.Duration // if two handshakes crossed, so that the next two do not
-	finished      bool          // the machine's: it took notice of heard
+	counted       bool          // the machine's: it took notice of heard
 
 	counter atomic.Uint64 // of the next message
 	window  replay.Window
