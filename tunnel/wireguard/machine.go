@@ -199,6 +199,9 @@ func (m *machine) choose() {
 // look takes notice of what the loops did.
 func (m *machine) look(now time.Time) {
 	for _, s := range m.sessions {
+		if !s.counted && s.heard.Load() {
+			m.count(s, now)
+		}
 		if s.fresh.take() {
 			m.lastHeard, m.waiting = now, time.Time{}
 		}
@@ -418,6 +421,15 @@ func (m *machine) add(s *session, now time.Time) {
 	}
 	m.table.slots[s.local%slots].Store(s)
 	m.sessions = append(m.sessions, s)
+	if s.initiator {
+		m.count(s, now)
+	}
+}
+
+// count takes notice of a handshake of which both ends know that it worked: a
+// responder learns it from the first message.
+func (m *machine) count(s *session, now time.Time) {
+	s.counted = true
 	m.status.Handshakes++
 	m.status.LastHandshake, m.status.Keys = now, s.keys
 }

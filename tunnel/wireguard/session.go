@@ -19,6 +19,7 @@ type session struct {
 	keys          pair
 	initiator     bool // we began the handshake
 	born          time.Time
+	counted       bool // by the machine
 
 	counter atomic.Uint64 // of the next message
 	window  replay.Window

@@ -263,7 +263,7 @@ func TestUpstreamAsInitiator(t *testing.T) {
 			r.expect(r.received, ping(33))
 			r.up()
 			r.traffic()
-			if s := r.ours.Status(); s.Handshakes != 1 || s.Responses != 1 || s.Initiations != 0 {
+			if s := r.ours.Status(); s.Responses != 1 || s.Initiations != 0 {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -277,6 +277,7 @@ func TestUpstreamRekeys(t *testing.T) {
 	r.up()
 	for i := range 2 {
 		r.traffic()
+		time.Sleep(50 * time.Millisecond) // upstream answers no two initiations within 20 ms, and its timestamps are as coarse
 		r.ours.mu.Lock()
 		for _, s := range r.ours.m.sessions {
 			s.born = s.born.Add(-RekeyAfter)
