@@ -17,6 +17,8 @@ import (
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/events"
+	"github.com/transitd/transitd/pkg/version"
 )
 
 const (
@@ -49,6 +51,9 @@ type Daemon struct {
 	notify *notifier
 	ready  chan struct{}
 	plan   atomic.Pointer[Plan]
+	events *events.Log
+	story  *chronicle
+	beat   atomic.Int64 // when the supervisor last went round, in ns since 1970
 
 	// change is held while the running configuration changes: by a reload, by a
 	// rebuild of a tunnel, and by the stop.
@@ -67,6 +72,7 @@ type Daemon struct {
 	liveness *liveness
 	drainer  *drainer
 	balancer net.Listener // nil: none is asked for
+	web      *webServer
 	server   *control.Server
 }
 
@@ -83,7 +89,8 @@ func New(c *config.Config, o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{file: o.File, log: o.Log, opts: o, notify: &notifier{log: o.Log}, ready: make(chan struct{})}
+	d := &Daemon{file: o.File, log: o.Log, opts: o, notify: &notifier{log: o.Log}, ready: make(chan struct{}), events: &events.Log{}}
+	d.story = newChronicle(d.events)
 	d.plan.Store(plan)
 	return d, nil
 }
@@ -135,9 +142,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 			return errors.Join(err, g.Wait())
 		}
 	}
+	p := d.plan.Load()
+	d.story.add(events.Node, events.Info, p.Node.Name, "", "running", "transitd %s runs as node %s of site %s, AS %d", version.Get().Version, p.Node.Name, p.Node.Site, p.Node.ASN)
 	close(d.ready)
 	d.notify.ready()
-	p := d.plan.Load()
 	d.log.Info("running", zap.String("node", p.Node.Name), zap.Uint32("asn", p.Node.ASN), zap.Int("tunnels", len(p.Tunnels)), zap.String("socket", p.Socket))
 	select {
 	case <-ctx.Done():
@@ -156,6 +164,7 @@ func (d *Daemon) drain(ctx context.Context) {
 	defer d.change.Unlock()
 	d.stopping.Store(true)
 	d.notify.stopping()
+	d.story.add(events.Node, events.Info, d.plan.Load().Node.Name, "running", "stopping", "stopping: withdrawing routes and ending BGP sessions")
 	d.log.Info("stopping: withdrawing routes and ending BGP sessions")
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
@@ -180,6 +189,7 @@ func (u *undoList) run() error {
 
 // supervise rebuilds tunnels whose device vanished, retries and sweeps routes, and tells the service manager how things are.
 func (d *Daemon) supervise(ctx context.Context) error {
+	d.beat.Store(time.Now().UnixNano())
 	ticker := time.NewTicker(supervision)
 	defer ticker.Stop()
 	for {
@@ -190,7 +200,10 @@ func (d *Daemon) supervise(ctx context.Context) error {
 			d.machine.routes.tick()
 			d.rebuildVanished(ctx)
 			d.liveness.sync(d.plan.Load().Tunnels)
-			s := d.Status()
+			snap := d.snapshot()
+			d.story.watch(snap)
+			d.beat.Store(time.Now().UnixNano())
+			s := snap.status()
 			d.notify.status("%s: %d tunnels, %d BGP sessions, %d routes", s.Health, len(s.Tunnels), len(s.BGP), s.Routes.Site+s.Routes.Remote)
 		}
 	}
@@ -213,6 +226,7 @@ func (d *Daemon) rebuildVanished(ctx context.Context) {
 			continue
 		}
 		d.log.Warn("a tunnel's device had vanished and was made again", zap.String("tunnel", name))
+		d.story.add(events.Tunnel, events.Warning, name, "", "", "the device of tunnel %s had been removed by another program and was made again", name)
 	}
 }
 

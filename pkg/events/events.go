@@ -131,7 +131,9 @@ func clean(s string) string {
 	return s[:cut] + "…"
 }
 
-// Since returns the remembered events with a number above seq, oldest first.
+// Since returns the remembered events with a number above seq, oldest first. A
+// number that was not given yet is one of the time before a restart: then all
+// are returned.
 func (l *Log) Since(seq uint64) []Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,8 +146,8 @@ func (l *Log) sinceLocked(seq uint64) []Event {
 		first = l.last - Capacity + 1
 	}
 	list := []Event{}
-	if seq >= l.last {
-		return list
+	if seq > l.last {
+		seq = 0
 	}
 	for n := max(first, seq+1); n <= l.last; n++ {
 		list = append(list, l.ring[n%Capacity])
