@@ -39,7 +39,8 @@ func (m *meter) rates(now time.Time, tunnels []control.Tunnel) []Rate {
 	for _, t := range tunnels {
 		next[t.Name] = t
 		old, ok := m.last[t.Name]
-		if !ok || elapsed <= 0 || t.TXPackets < old.TXPackets || t.RXPackets < old.RXPackets || drops(t) < drops(old) {
+		anew := t.TXPackets < old.TXPackets || t.RXPackets < old.RXPackets || t.TXBytes < old.TXBytes || t.RXBytes < old.RXBytes || drops(t) < drops(old)
+		if !ok || elapsed <= 0 || anew {
 			continue
 		}
 		list = append(list, Rate{
@@ -88,6 +89,9 @@ type history struct {
 func (h *history) add(now time.Time, tunnels []control.Tunnel) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if since := now.Sub(h.meter.at); since >= 0 && since < sampleInterval/2 {
+		return // the server was moved just now
+	}
 	rates := h.meter.rates(now, tunnels)
 	kept := make([]TunnelHistory, 0, len(tunnels))
 	for _, t := range tunnels {

@@ -61,6 +61,10 @@ func TestHistory(t *testing.T) {
 	if v.Tunnels[1].TXBits[0] != nil || *v.Tunnels[1].Up[0] != 0 || *v.Tunnels[0].Up[0] != 1 {
 		t.Error("a tunnel that is new and down has a rate, or is up")
 	}
+	h.add(at(10*(samples+10)+1), nil) // too soon to be a sample
+	if v := h.view(); len(v.Tunnels) != 2 {
+		t.Errorf("a second later: %+v", v.Tunnels)
+	}
 	h.add(at(10*(samples+11)), nil)
 	if v := h.view(); len(v.Tunnels) != 0 || v.Tunnels == nil {
 		t.Errorf("left: %+v", v.Tunnels)

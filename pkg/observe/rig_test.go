@@ -106,13 +106,16 @@ func healthyStatus() control.Status {
 }
 
 // serve runs a server for a node on a loopback port until the test ends, and returns its URL.
-func serve(t testing.TB, n *stage) (s *Server, url string) {
+func serve(t testing.TB, n *stage, prepare ...func(*Server)) (s *Server, url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s = New(n, control.NewServer(n, nil).Reading(), nil)
+	for _, f := range prepare {
+		f(s)
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, l) }()

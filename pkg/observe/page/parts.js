@@ -61,7 +61,7 @@ export function showSessions(root, budgets, status) {
     const up = b.state === "established";
     return el("tr", {},
       el("td", {}, b.name, el("span", { class: "muted" }, b.peer)),
-      el("td", {}, el("span", { class: `state ${up ? "" : "warn"}` }, b.state), b.last_error && !up ? el("span", { class: "error" }, b.last_error) : null),
+      el("td", { class: "two" }, el("span", { class: `state ${up ? "" : "warn"}` }, b.state), b.last_error && !up ? el("span", { class: "error" }, b.last_error) : null),
       el("td", { class: "n", "data-label": "AS" }, String(b.asn)),
       el("td", { class: "n", "data-label": "Told us" }, count(b.received), b.accepted < b.received ? el("span", { class: "muted" }, `${count(b.received - b.accepted)} refused`) : null),
       el("td", { class: "n", "data-label": "We tell" }, count(b.announced)),

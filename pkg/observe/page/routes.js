@@ -52,10 +52,10 @@ export class Routes {
     const button = el("button", { class: "quiet", type: "button", "aria-label": `Why ${r.prefix}?` }, "Why?");
     button.addEventListener("click", () => this.explain(r.prefix, button));
     return el("tr", {},
-      el("td", { class: "mono wide" }, r.prefix),
+      el("td", { class: "mono two" }, r.prefix),
       el("td", { "data-label": "Table" }, refused ? el("span", { class: "state warn" }, "refused") : r.table),
       el("td", { "data-label": "Way" }, way),
-      el("td", { "data-label": "From" }, refused ? r.reason : r.neighbor || "pinned"),
+      el("td", { class: refused ? "wide" : null, "data-label": "From" }, refused ? r.reason : r.neighbor || "pinned"),
       el("td", { class: "act" }, button));
   }
 
