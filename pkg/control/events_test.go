@@ -173,9 +173,19 @@ func TestReading(t *testing.T) {
 		method, path string
 		status       int
 	}{
-		{"GET", "/v1/status", 200}, {"HEAD", "/v1/status", 200}, {"GET", "/v1/explain?target=192.0.2.1", 200}, {"GET", "/v1/events?since=4", 200},
-		{"GET", "/v1/events?since=x", 400}, {"GET", "/v1/events?follow=2", 400}, {"GET", "/v1/events?n=1", 400},
-		{"POST", "/v1/status", 405}, {"POST", "/v1/reload", 404}, {"GET", "/v1/reload", 404}, {"POST", "/v1/drain", 404}, {"POST", "/v1/undrain", 404}, {"GET", "/v1/nothing", 404},
+		{"GET", "/v1/status", 200},
+		{"HEAD", "/v1/status", 200},
+		{"GET", "/v1/explain?target=192.0.2.1", 200},
+		{"GET", "/v1/events?since=4", 200},
+		{"GET", "/v1/events?since=x", 400},
+		{"GET", "/v1/events?follow=2", 400},
+		{"GET", "/v1/events?n=1", 400},
+		{"POST", "/v1/status", 405},
+		{"POST", "/v1/reload", 404},
+		{"GET", "/v1/reload", 404},
+		{"POST", "/v1/drain", 404},
+		{"POST", "/v1/undrain", 404},
+		{"GET", "/v1/nothing", 404},
 	} {
 		rec := httptest.NewRecorder()
 		s.Reading().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), c.method, c.path, http.NoBody))

@@ -237,6 +237,10 @@ func TestLooks(t *testing.T) {
 			b.until("a rate is shown", `document.querySelector('#picture').textContent.includes('Mbit/s')`)
 			b.until("routes are shown", `document.querySelectorAll('#routes tr').length === 5`)
 			b.shoot(c.name)
+			// What is drawn beyond the picture's edge is cut off.
+			if cut := eval[[]string](b, `[...document.querySelectorAll('#picture text')].filter((e) => { const b = e.getBBox(), v = e.ownerSVGElement.viewBox.baseVal; return b.x < 0 || b.x + b.width > v.width || b.y < 0 || b.y + b.height > v.height; }).map((e) => e.textContent)`); len(cut) > 0 {
+				t.Errorf("cut off in the picture: %q", cut)
+			}
 			if over := eval[int](b, `document.documentElement.scrollWidth - innerWidth`); over > 0 {
 				t.Errorf("the page is %d px wider than the window", over)
 			}

@@ -211,6 +211,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%d places are still taken", s.feed.count())
 				}
+				get(t, url+"/healthz") // passes the time
 			}
 			continue
 		}

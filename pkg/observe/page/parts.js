@@ -25,6 +25,8 @@ function pair(term, value) {
   return el("div", {}, el("dt", {}, term), el("dd", {}, value));
 }
 
+const dropWords = (n) => `${count(n)} ${n === 1 ? "packet" : "packets"} dropped since the start`;
+
 const opened = new Set(); // tunnels whose drops are unfolded
 
 export function showTunnels(root, status, rates, history) {
@@ -48,7 +50,7 @@ export function showTunnels(root, status, rates, history) {
       el("dl", { class: "small" }, ...small));
     if (dropped.length) {
       box.append(el("details", { open: opened.has(t.name), ontoggle: (e) => (e.target.open ? opened.add(t.name) : opened.delete(t.name)) },
-        el("summary", {}, `${count(dropped.reduce((n, [, v]) => n + v, 0))} packets dropped since the start`),
+        el("summary", {}, dropWords(dropped.reduce((n, [, v]) => n + v, 0))),
         el("dl", {}, ...dropped.sort((a, b) => b[1] - a[1]).flatMap(([k, v]) => [el("dt", {}, k.replaceAll("_", " ")), el("dd", { class: "n" }, count(v))]))));
     }
     return box;

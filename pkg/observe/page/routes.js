@@ -28,7 +28,9 @@ export class Routes {
       const answer = await (await fetch("v1/routes")).json();
       if (!answer.routes) return;
       this.seen = key;
+      const order = ["refused", "remote", "site", "relay", "underlay"]; // what people ask for first
       this.list = answer.refused.map((r) => ({ ...r, table: "refused" })).concat(answer.routes);
+      this.list.sort((a, b) => order.indexOf(a.table) - order.indexOf(b.table));
       this.show();
     } catch {
       // the connection is lost, which the page says; it looks again
