@@ -227,7 +227,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{2, 0, 0, 0}, responseLen/4))
 	f.Add(bytes.Repeat([]byte{3, 0, 0, 0}, cookieLen/4))
 	f.Add([]byte{4})
-	var none func([]byte) = func([]byte) {}
+	none := func([]byte) {}
 	f.Fuzz(func(t *testing.T, d []byte) {
 		inner, _, kind, r := b.Open(d)
 		if r == tunnel.DropNone && kind == tunnel.Packet && len(inner) == 0 {

@@ -132,8 +132,10 @@ func testKey(t testing.TB) PrivateKey {
 func newRig(t *testing.T, psk PresharedKey) *rig {
 	t.Helper()
 	a, b := testKey(t), testKey(t)
-	r := &rig{t: t, received: make(chan []byte, 100), w: &wire{toPeer: make(chan []byte, 100), toUs: make(chan []byte, 100)},
-		tun: &memory{in: make(chan []byte), out: make(chan []byte, 100), events: make(chan tun.Event, 1), closed: make(chan struct{})}}
+	r := &rig{
+		t: t, received: make(chan []byte, 100), w: &wire{toPeer: make(chan []byte, 100), toUs: make(chan []byte, 100)},
+		tun: &memory{in: make(chan []byte), out: make(chan []byte, 100), events: make(chan tun.Event, 1), closed: make(chan struct{})},
+	}
 	var err error
 	r.ours, err = New(Config{MTU: testMTU, Remote: netip.MustParseAddr("192.0.2.2"), PrivateKey: a, PeerPublicKey: b.Public(), PresharedKey: psk})
 	if err != nil {

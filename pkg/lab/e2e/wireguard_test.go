@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -173,7 +174,7 @@ func (p *wgPair) transfer(bytes string) {
 				}
 			}
 			if jerr := json.Unmarshal([]byte(out), &r); jerr != nil || err != nil {
-				return fmt.Errorf("%v, %w", jerr, err)
+				return errors.Join(jerr, err)
 			}
 			if r.End.Received.Bytes == 0 { // iperf3 does that when its control connection is late
 				return fmt.Errorf("iperf3 has no figure: %s", out)
