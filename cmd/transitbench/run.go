@@ -27,7 +27,7 @@ func runCommand() *cobra.Command {
 subjects take turns. Profiles of the wire: "super" is a perfect NIC that carries packets of 64 KB whole, "wire" makes
 checksums and segments in software and joins them again (a cloud NIC), "bare" has no offload.
 
-Tests: tcp (iperf3, 1 and 8 flows) in every profile; pps (64-byte packets: what arrives of a flood, and the highest
+Tests: tcp (iperf3, 1 flow in every profile, and 8); pps (64-byte packets: what arrives of a flood, and the highest
 rate without loss by RFC 2544; pps-imix and pps-1400 are the same with other lengths), latency (round trips at 10 % of
 that rate, and beside 1 Gbit/s of TCP) and cpu (CPU seconds of the whole machine for a gigabyte at 1 Gbit/s) in
 "wire", or the first profile without it. Durations of TCP are rounded up to whole seconds, which is what iperf3 knows.

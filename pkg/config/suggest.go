@@ -15,8 +15,6 @@ func unsupported(name string) (hint string, ok bool) {
 	switch name {
 	case "ipsec":
 		return "use encapsulation: wireguard", true
-	case "observe":
-		return "remove it; `transitctl status -o json` has the figures", true
 	default:
 		return "", false
 	}

@@ -28,6 +28,8 @@ type Config struct {
 	Routing Routing `json:"routing,omitzero"`
 	// Control is the socket that transitctl talks to.
 	Control Control `json:"control,omitzero"`
+	// Observe is the web server of the metrics, the health answers and the status page; it changes nothing.
+	Observe Observe `json:"observe"`
 	// Log says what is logged and how.
 	Log Log `json:"log,omitzero"`
 }
@@ -262,6 +264,12 @@ type Routing struct {
 type Control struct {
 	// Socket is the unix socket's absolute path; /run/transitd/NODE.sock, with the node's name, if left out.
 	Socket string `json:"socket,omitzero" jsonschema:"maxLength=107" hint:"a unix socket's path has at most 107 bytes"`
+}
+
+// Observe is the web server of the metrics, the health answers and the status page; it changes nothing.
+type Observe struct {
+	// Listen is where it listens; "" is nowhere. Whoever reaches it sees the node's addresses and routes: it has no password, so let it be loopback or a management network.
+	Listen Listen `json:"listen" jsonschema:"default=127.0.0.1:9477"`
 }
 
 // Log says what is logged and how.

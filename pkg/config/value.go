@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,36 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not a time span", text)
 	}
 	*d = Duration(v)
+	return nil
+}
+
+// Listen is an IP address and port to listen on; the zero value is nowhere.
+type Listen struct {
+	netip.AddrPort
+}
+
+// String writes the address and port; nowhere is the empty string.
+func (l Listen) String() string {
+	if !l.IsValid() {
+		return ""
+	}
+	return l.AddrPort.String()
+}
+
+// MarshalText writes the address and port; nowhere is the empty string.
+func (l Listen) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads "127.0.0.1:9477", "[::1]:9477", or "" for nowhere.
+func (l *Listen) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*l = Listen{}
+		return nil
+	}
+	v, err := netip.ParseAddrPort(string(text))
+	if err != nil || v.Port() == 0 || v.Addr().Is4In6() || v.Addr().Zone() != "" {
+		return fmt.Errorf("%q is not an IP address with a port", shorten(string(text)))
+	}
+	l.AddrPort = v
 	return nil
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/events"
+	"github.com/transitd/transitd/pkg/version"
 )
 
 const (
@@ -52,6 +54,9 @@ type Daemon struct {
 	notify *notifier
 	ready  chan struct{}
 	plan   atomic.Pointer[Plan]
+	events *events.Log
+	story  *chronicle
+	beat   atomic.Int64 // when the supervisor last went round, in ns since 1970
 
 	// change is held while the running configuration changes: by a reload, by a
 	// rebuild of a tunnel, and by the stop.
@@ -70,6 +75,7 @@ type Daemon struct {
 	liveness *liveness
 	drainer  *drainer
 	balancer net.Listener // nil: none is asked for
+	web      *webServer
 	server   *control.Server
 }
 
@@ -86,7 +92,8 @@ func New(c *config.Config, o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{file: o.File, log: o.Log, opts: o, notify: &notifier{log: o.Log}, ready: make(chan struct{})}
+	d := &Daemon{file: o.File, log: o.Log, opts: o, notify: &notifier{log: o.Log}, ready: make(chan struct{}), events: &events.Log{}}
+	d.story = newChronicle(d.events)
 	d.plan.Store(plan)
 	return d, nil
 }
@@ -138,9 +145,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 			return errors.Join(err, g.Wait())
 		}
 	}
+	p := d.plan.Load()
+	d.story.add(events.Node, events.Info, p.Node.Name, "", "running", "transitd %s runs as node %s of site %s, AS %d", version.Get().Version, p.Node.Name, p.Node.Site, p.Node.ASN)
 	close(d.ready)
 	d.notify.ready()
-	p := d.plan.Load()
 	d.log.Info("running", zap.String("node", p.Node.Name), zap.Uint32("asn", p.Node.ASN), zap.Int("tunnels", len(p.Tunnels)), zap.String("socket", p.Socket))
 	select {
 	case <-ctx.Done():
@@ -159,6 +167,7 @@ func (d *Daemon) drain(ctx context.Context) {
 	defer d.change.Unlock()
 	d.stopping.Store(true)
 	d.notify.stopping()
+	d.story.add(events.Node, events.Info, d.plan.Load().Node.Name, "running", "stopping", "stopping: withdrawing routes and ending BGP sessions")
 	d.log.Info("stopping: withdrawing routes and ending BGP sessions")
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
@@ -183,6 +192,7 @@ func (u *undoList) run() error {
 
 // supervise rebuilds tunnels whose device vanished, retries and sweeps routes, and tells the service manager how things are.
 func (d *Daemon) supervise(ctx context.Context) error {
+	d.beat.Store(time.Now().UnixNano())
 	ticker := time.NewTicker(supervision)
 	defer ticker.Stop()
 	for {
@@ -193,7 +203,10 @@ func (d *Daemon) supervise(ctx context.Context) error {
 			d.machine.routes.tick()
 			d.rebuildVanished(ctx)
 			d.liveness.sync(d.plan.Load().Tunnels)
-			s := d.Status()
+			snap := d.snapshot()
+			d.story.watch(snap)
+			d.beat.Store(time.Now().UnixNano())
+			s := snap.status()
 			d.notify.status("%s: %d tunnels, %d BGP sessions, %d routes", s.Health, len(s.Tunnels), len(s.BGP), s.Routes.Site+s.Routes.Remote)
 		}
 	}
@@ -216,6 +229,7 @@ func (d *Daemon) rebuildVanished(ctx context.Context) {
 			continue
 		}
 		d.log.Warn("a tunnel's device had vanished and was made again", zap.String("tunnel", name))
+		d.story.add(events.Tunnel, events.Warning, name, "", "", "the device of tunnel %s had been removed by another program and was made again", name)
 	}
 }
 

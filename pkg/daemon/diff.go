@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -49,11 +50,22 @@ func compare(file string, from, to *Plan) *Difference {
 		d.BGP = true
 		d.line("probes of originated prefixes change; they begin anew")
 	}
+	if from.Observe != to.Observe {
+		d.line("observe.listen: %s becomes %s", place(from.Observe), place(to.Observe))
+	}
 	if from.Log.Level != to.Log.Level {
 		d.LogLevel = true
 		d.line("log.level: %s becomes %s", from.Log.Level, to.Log.Level)
 	}
 	return d
+}
+
+// place names where something listens.
+func place(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "nowhere"
+	}
+	return a.String()
 }
 
 // fixed refuses what would be another daemon: its name, where it listens, the

@@ -35,6 +35,8 @@ type Plan struct {
 	Probes []ProbePlan
 	// HealthListen is where a load balancer asks; invalid: nowhere.
 	HealthListen netip.AddrPort
+	// Observe is where the web server listens; invalid: nowhere.
+	Observe netip.AddrPort
 }
 
 // Identity is who the node is.
@@ -86,7 +88,7 @@ type ProbePlan struct {
 func NewPlan(file string, c *config.Config, f Facts) (*Plan, error) {
 	b := planner{file: file, c: c, p: &Plan{
 		Node:   Identity{Name: c.Node.Name, ASN: c.Node.ASN, Site: c.Node.Site},
-		Socket: c.Control.Socket, Log: c.Log, HealthListen: c.HA.ProbeListen,
+		Socket: c.Control.Socket, Log: c.Log, HealthListen: c.HA.ProbeListen, Observe: c.Observe.Listen.AddrPort,
 	}}
 	b.underlay(f)
 	if len(b.errs) > 0 {

@@ -24,8 +24,8 @@ func TestNewPlanFull(t *testing.T) {
 	rs, tr0, tr1 := fullNeighbors()
 	want := &Plan{
 		Node:   Identity{Name: "hub-nva", ASN: 64512, Site: "hub"},
-		Socket: "/run/transitd/hub-nva.sock",
-		Log:    config.Log{Level: "info", Format: "auto"},
+		Socket: "/run/transitd/hub-nva.sock", Observe: addrPort("127.0.0.1:9477"),
+		Log: config.Log{Level: "info", Format: "auto"},
 		Underlay: Underlay{
 			Interface: "eth0", MTU: 1500,
 			Address: addr("192.0.2.4"), Gateway: addr("192.0.2.1"), Subnet: prefix("192.0.2.0/26"),

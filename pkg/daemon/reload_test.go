@@ -15,6 +15,7 @@ import (
 	"github.com/transitd/transitd/bgp"
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
@@ -241,7 +242,7 @@ func reloader(t *testing.T, text string) *Daemon {
 			t.Fatal(err)
 		}
 	}
-	d := &Daemon{file: file, log: zap.NewNop(), notify: &notifier{log: zap.NewNop()}}
+	d := &Daemon{file: file, log: zap.NewNop(), notify: &notifier{log: zap.NewNop()}, story: newChronicle(&events.Log{})}
 	d.plan.Store(mustPlan(t, nodeYAML))
 	return d
 }

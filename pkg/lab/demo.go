@@ -187,7 +187,7 @@ func (d *demo) acts() []act {
 		{
 			"failure", "The tunnel dies and comes back",
 			"the fabric drops everything between the NVAs, then lets it pass again; a steady UDP flow shows what is lost",
-			"routes are withdrawn when the BGP session in the tunnel ends by its hold time, and come back by themselves",
+			"BFD in the tunnel misses three packets, 300 ms apart; routes are withdrawn within a second, and come back by themselves",
 			d.failure,
 		},
 		{

@@ -92,10 +92,13 @@ func gone(procs []process, wait time.Duration) (left []process) {
 	for {
 		left = left[:0]
 		for _, p := range procs {
-			// An error means that it is no child of ours: init reaps it.
-			_, _ = unix.Wait4(p.PID, nil, unix.WNOHANG, nil)
 			if p.alive() {
 				left = append(left, p)
+				continue
+			}
+			// Another error means that it is no child of ours: init reaps it.
+			for _, err := unix.Wait4(p.PID, nil, unix.WNOHANG, nil); errors.Is(err, unix.EINTR); {
+				_, err = unix.Wait4(p.PID, nil, unix.WNOHANG, nil)
 			}
 		}
 		if len(left) == 0 || time.Now().After(deadline) {

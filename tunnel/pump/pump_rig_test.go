@@ -96,11 +96,14 @@ func (r *rig) pump(ns netns.NS, local, remote string, change func(*vxlan.Config,
 	if change != nil {
 		change(&vx, &cfg)
 	}
-	codec, err := vxlan.New(vx)
-	if err != nil {
-		r.t.Fatal(err)
+	if cfg.Codec == nil {
+		codec, err := vxlan.New(vx)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		cfg.Codec = codec
 	}
-	cfg.Codec = codec
+	var err error
 	var e *Endpoint
 	var tn *Tunnel
 	err = ns.Do(func() (err error) {

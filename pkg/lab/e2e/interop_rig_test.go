@@ -385,7 +385,8 @@ func (d *farProgram) alive() error {
 type farOptions struct {
 	passive, graceful, gtsm bool
 	password                string
-	prefixes                int // announced; 0: two
+	prefixes                int      // announced; 0: two
+	these                   []string // announced in place of the link's own
 }
 
 // farView is what the far NVA says of its session with us.
@@ -414,6 +415,9 @@ func withPeers(t *testing.T, f func(t *testing.T, make func(*farRig, int, farOpt
 }
 
 func (o farOptions) nets(f farLink) (list []string) {
+	if len(o.these) > 0 {
+		return o.these
+	}
 	for i := range max(2, o.prefixes) {
 		list = append(list, f.prefix(i))
 	}

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -80,6 +82,95 @@ func TestTenTunnels(t *testing.T) {
 	p.learned(3*time.Second, func(int) int { return each })
 }
 
+// TestSharedRoutesLoseATunnel: 10,000 routes are spread over two tunnels, one of
+// which dies. How long the kernel has a route through it is what next-hop
+// objects could make shorter (docs/decisions/0007).
+func TestSharedRoutesLoseATunnel(t *testing.T) {
+	p := newPair(t, farLink{}, farLink{n: 1})
+	const routes = 10_000
+	var prefixes []string
+	for i := range routes {
+		prefixes = append(prefixes, fmt.Sprintf("10.%d.%d.0/24", 128+i/256, i%256))
+	}
+	for n := range p.links {
+		newBIRD(p, n, farOptions{these: prefixes})
+	}
+	through := func(dev string) int {
+		out, err := output(p.nva.Command(t.Context(), "ip", "route", "show", "table", "7003"))
+		if err != nil {
+			return 0 // there is no such table before its first route
+		}
+		return strings.Count(out, " dev "+dev+" ")
+	}
+	soon(t, "all routes are spread over both tunnels", 20*time.Second, func() error {
+		if a, b := through("tr0"), through("tr1"); a != routes || b != routes {
+			return fmt.Errorf("%d routes through tr0, %d through tr1", a, b)
+		}
+		return nil
+	})
+	told := &kernelNews{}
+	monitor := p.nva.Command(t.Context(), "ip", "-o", "monitor", "route")
+	monitor.Stdout = told
+	if err := monitor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = monitor.Process.Kill(); _ = monitor.Wait() }()
+	soon(t, "the kernel's news are heard", 5*time.Second, func() error {
+		p.ip(p.nva, "route add 203.0.113.0/24 dev eth0", "route del 203.0.113.0/24 dev eth0")
+		if n, _, _ := told.all(); n < 2 { // the second is told after the first
+			return errors.New("nothing yet")
+		}
+		return nil
+	})
+	told.forget()
+	p.cut(1, true)
+	soon(t, "no route through tr1", 5*time.Second, func() error {
+		if n, _, _ := told.all(); n < routes {
+			return fmt.Errorf("%d routes rewritten", n)
+		}
+		return nil
+	})
+	n, first, last := told.all()
+	dies := p.daemon.said("bfd session changed state")
+	t.Logf("%d routes rewritten from %v to %v after BFD's verdict", n, first.Sub(dies).Round(time.Millisecond), last.Sub(dies).Round(time.Millisecond))
+	if took := last.Sub(dies); took > time.Second {
+		t.Errorf("that took %v", took)
+	}
+	if a, b := through("tr0"), through("tr1"); a != routes || b != 0 {
+		t.Errorf("%d routes through tr0, %d through tr1", a, b)
+	}
+}
+
+// kernelNews notes when "ip monitor" told of how many routes.
+type kernelNews struct {
+	mu          sync.Mutex
+	lines       int
+	first, last time.Time
+}
+
+func (k *kernelNews) Write(b []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.last = time.Now()
+	if k.lines == 0 {
+		k.first = k.last
+	}
+	k.lines += bytes.Count(b, []byte("\n"))
+	return len(b), nil
+}
+
+func (k *kernelNews) all() (lines int, first, last time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lines, k.first, k.last
+}
+
+func (k *kernelNews) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lines = 0
+}
+
 // learned waits until the kernel has exactly so many routes through each
 // tunnel, all of them of its far NVA.
 func (p *farRig) learned(within time.Duration, want func(n int) int) time.Duration {
@@ -125,6 +216,30 @@ func (p *farRig) pingAll(d time.Duration, but int) func() map[int]string {
 		})
 	}
 	return func() map[int]string { all.Wait(); return said }
+}
+
+// said is when the program's log said so last, to the millisecond.
+func (d *farProgram) said(what string) (at time.Time) {
+	d.t.Helper()
+	b, err := os.ReadFile(d.log.Name())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if !strings.Contains(line, what) {
+			continue
+		}
+		clock, err := time.ParseInLocation("15:04:05.000", strings.Fields(line)[0], time.Local)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		now := time.Now()
+		at = time.Date(now.Year(), now.Month(), now.Day(), clock.Hour(), clock.Minute(), clock.Second(), clock.Nanosecond(), time.Local)
+	}
+	if at.IsZero() {
+		d.t.Fatalf("%s never said %q", d.name, what)
+	}
+	return at
 }
 
 // costs are the program's resident memory in bytes, and its share of one core over some time.
