@@ -25,6 +25,7 @@ type chronicle struct {
 	tunnels map[string]bool               // by name: up; of those that were seen
 	budgets map[string]policy.BudgetLevel // by Route Server
 	kernel  bool                          // the kernel refuses routes
+	meddler []meddling                    // what other programs did lately
 }
 
 func newChronicle(log *events.Log) *chronicle {
@@ -82,8 +83,53 @@ func (c *chronicle) repaired(last fib.Changes, n int) {
 	if n > min(len(what), shown) {
 		more = ", …"
 	}
-	c.add(events.Routes, events.Warning, "", "", "", "another program changed our routes or rules; %d repaired: %s%s",
-		n, strings.Join(what[:min(len(what), shown)], "; "), more)
+	text := strings.Join(what[:min(len(what), shown)], "; ") + more
+	c.meddle(time.Now(), "our routes or rules", n, text)
+	c.add(events.Routes, events.Warning, "", "", "", "another program changed our routes or rules; %d repaired: %s", n, text)
+}
+
+// meddling is what another program did and we put right.
+type meddling struct {
+	what string // "our routes or rules"
+	n    int
+	last string
+	at   time.Time
+}
+
+// lately is how long meddling is shown in the status.
+const lately = 5 * time.Minute
+
+func (c *chronicle) meddle(now time.Time, what string, n int, last string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.meddler, func(m meddling) bool { return m.what == what })
+	switch {
+	case i < 0:
+		c.meddler = append(c.meddler, meddling{what, n, last, now})
+	case now.Sub(c.meddler[i].at) > lately:
+		c.meddler[i] = meddling{what, n, last, now}
+	default:
+		c.meddler[i] = meddling{what, c.meddler[i].n + n, last, now}
+	}
+}
+
+// meddled says what other programs did lately.
+func (c *chronicle) meddled(now time.Time) (notes []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.meddler {
+		if age := now.Sub(m.at); age <= lately {
+			notes = append(notes, fmt.Sprintf("another program changes %s: %d put right, the last %s ago: %s", m.what, m.n, age.Truncate(time.Second), m.last))
+		}
+	}
+	return notes
+}
+
+// settings tells that kernel settings had been changed and were set again.
+func (c *chronicle) settings(keys []string) {
+	last := strings.Join(keys, ", ")
+	c.meddle(time.Now(), "kernel settings that forwarding needs", len(keys), last)
+	c.add(events.Node, events.Warning, "", "", "", "another program changed kernel settings that forwarding needs; set again: %s", last)
 }
 
 // drain tells of the steps of planned work.

@@ -28,7 +28,9 @@ type snapshot struct {
 	Drain        control.Drain
 	Underlay     string // the card's name
 	Budgets      []bgp.BudgetView
-	Problems     []string // of the daemon itself: a reload that was half done, a sysctl
+	Problems     []string            // of the daemon itself: a reload that was half done, a sysctl
+	Symptoms     map[string]symptoms // of the tunnels that do not work
+	Meddling     []string            // what another program did lately and was put right; no reason to be degraded
 }
 
 // status makes the API's answer.
@@ -143,32 +145,28 @@ func (s *snapshot) health() (control.Health, []string) {
 		}
 	}
 	warnings = append(warnings, s.Problems...)
+	health := control.HealthOK
 	switch {
 	case len(s.Tunnels) > 0 && tunnelsUp == 0, len(s.Sessions) > 0 && sessionsUp == 0:
-		return control.HealthDown, warnings
+		health = control.HealthDown
 	case len(warnings) > 0:
-		return control.HealthDegraded, warnings
+		health = control.HealthDegraded
 	}
-	return control.HealthOK, warnings
+	return health, append(warnings, s.Meddling...)
 }
 
 // tunnelWarning says what is wrong with a tunnel; nothing if it works.
 func (s *snapshot) tunnelWarning(t TunnelView) string {
 	b, watched := s.BFD[t.Plan.Name]
 	switch {
-	case t.Up && watched && b.State != bfd.Up && b.Flaps > 0 && b.RemoteState != bfd.AdminDown: // it was up once
-		return fmt.Sprintf("tunnel %s: BFD is %s (%s): nothing gets through", t.Plan.Name, b.State, b.Diagnostic)
-	case t.Up:
+	case works(t, b, watched):
 		return ""
 	case t.Err != nil:
 		return fmt.Sprintf("tunnel %s: %v; tried again every second", t.Plan.Name, t.Err)
 	case !t.Present:
 		return fmt.Sprintf("tunnel %s: its device was removed by another program; it is made again", t.Plan.Name)
-	case t.WireGuard != nil:
-		return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, t.WireGuard.Why(time.Now()))
-	default:
-		return fmt.Sprintf("tunnel %s: peer MAC not resolved: %s does not answer inside the tunnel", t.Plan.Name, t.Plan.Pump.PeerAddrs[0])
 	}
+	return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, diagnosis(t, s.Symptoms[t.Plan.Name], b))
 }
 
 // keyLogWarning is loud, because who has forgotten the flag would not notice.

@@ -12,6 +12,7 @@ import (
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/pump"
+	"github.com/transitd/transitd/tunnel/vxlan"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
@@ -24,6 +25,8 @@ type device interface {
 	// WireGuard describes keys and handshakes, nil where there are none; Rekey
 	// takes others.
 	WireGuard() *wireguard.Status
+	// ForeignVNI is the last VNI that the peer sent and that is not the tunnel's, 0: none.
+	ForeignVNI() uint32
 	Rekey(c wireguard.Config) error
 }
 
@@ -61,6 +64,8 @@ type TunnelView struct {
 	Stats   tunnel.Stats
 	// WireGuard is nil for other encapsulations.
 	WireGuard *wireguard.Status
+	// ForeignVNI is a VNI that the peer sends and that is not the tunnel's, 0: none.
+	ForeignVNI uint32
 }
 
 // add starts a tunnel. If that fails the slot is kept, and rebuild tries again.
@@ -191,7 +196,7 @@ func (s *tunnelSet) views() []TunnelView {
 			index, err := s.index(sl.plan.Name)
 			v.Present = err == nil && sl.is(index)
 			v.Up = v.Present && sl.dev.Up()
-			v.WireGuard = sl.dev.WireGuard()
+			v.WireGuard, v.ForeignVNI = sl.dev.WireGuard(), sl.dev.ForeignVNI()
 		}
 		views[i] = v
 	}
@@ -216,6 +221,7 @@ func addStats(a *tunnel.Stats, b tunnel.Stats) {
 	a.TXBytes += b.TXBytes
 	a.RXPackets += b.RXPackets
 	a.RXBytes += b.RXBytes
+	a.Arrived += b.Arrived
 	for reason, n := range b.Drops {
 		if a.Drops == nil {
 			a.Drops = map[string]uint64{}
@@ -311,6 +317,14 @@ func (t *sharedTunnel) WireGuard() *wireguard.Status {
 	}
 	s := t.engine.device.Status()
 	return &s
+}
+
+// ForeignVNI is the last VNI that the peer sent and that is not the tunnel's, 0: none.
+func (t *sharedTunnel) ForeignVNI() uint32 {
+	if c, ok := t.Codec().(*vxlan.Codec); ok {
+		return c.ForeignVNI()
+	}
+	return 0
 }
 
 // Rekey takes other keys while packets go on.
