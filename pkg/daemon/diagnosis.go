@@ -149,10 +149,9 @@ func (p *patient) end() {
 }
 
 // close ends all watches.
-func (c *clinic) close() error {
+func (c *clinic) close() {
 	for _, p := range c.list {
 		p.end()
 	}
 	clear(c.list)
-	return nil
 }
