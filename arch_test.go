@@ -91,6 +91,8 @@ func arrows() []arrow {
 		{from: []string{"pkg/packet", "pkg/azure", "pkg/version", "pkg/netns"}, except: []string{"pkg/netns/netnstest"}, to: []string{"bgp", "tunnel", "pkg", "cmd"}, why: "a leaf imports nothing of this module"},
 		{from: []string{"pkg/config"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/control", "pkg/lab", "pkg/netns"}, why: "the configuration is plain values"},
 		{from: []string{"pkg/control"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/lab"}, why: "the API is plain types, so that its client is small"},
+		{from: []string{"pkg/diag"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/lab"}, why: "what diagnoses asks the daemon over its socket, as anybody may"},
+		{except: []string{"pkg/diag/audit/live"}, to: []string{"github.com/Azure"}, tests: true, why: "Azure's SDK is one package's alone"},
 		{except: []string{"cmd"}, to: []string{"cmd"}, tests: true, why: "main packages are wiring"},
 		{except: []string{"pkg/config"}, to: []string{"github.com/goccy/go-yaml", "go.yaml.in", "gopkg.in/yaml"}, tests: true, why: "YAML is pkg/config's alone"},
 		{except: []string{"bgp/gobgp.go"}, to: []string{"github.com/osrg/gobgp"}, why: "GoBGP's types stay in one file"},
