@@ -108,21 +108,32 @@ func (p *pacer) note(now time.Time, announced, n int) {
 // that of the whole plan. Announcements that are too many for now are deferred.
 func (r *rib) fit(w *work, now time.Time) {
 	nb := w.to
-	aggregating := len(nb.budget.plan.Aggregated) > 0
+	before := nb.budget.plan
 	var all []policy.Route
 	for _, v := range nb.exports {
 		if v.Accept {
 			all = append(all, v.Route)
 		}
 	}
-	nb.budget.plan = policy.Fit(policy.Budget{Cap: r.usable(nb.conf), Supernets: r.conf.Supernets, Aggregating: aggregating}, all, nb.budget.lastGood)
+	nb.budget.plan = policy.Fit(policy.Budget{Cap: r.usable(nb.conf), Supernets: r.conf.Supernets, Aggregating: len(before.Aggregated) > 0}, all, nb.budget.lastGood)
 	if !nb.budget.plan.Held {
 		nb.budget.lastGood = nb.budget.plan.Announce
 	}
-	if r.stance != Refuse && (aggregating || nb.budget.plan.Held || len(nb.budget.plan.Aggregated) > 0) {
+	if r.stance != Refuse && (!before.Everything() || !nb.budget.plan.Everything() || nb.holdsAggregate()) {
 		r.diff(w)
 	}
 	nb.pace(w, now)
+}
+
+// holdsAggregate reports whether an aggregate is announced. It may be when the
+// plan has none any more: what replaces it had to wait.
+func (nb *neighbor) holdsAggregate() bool {
+	for _, held := range nb.announced {
+		if policy.IsAggregate(held) {
+			return true
+		}
+	}
+	return false
 }
 
 // usable is the cap of which Fit uses half: the Route Server's, or twice what

@@ -79,3 +79,47 @@ func TestSpeakerPaces(t *testing.T) {
 		}
 	})
 }
+
+// An aggregate that is not needed any more goes, though what it stood for has to
+// wait for the next burst.
+func TestSpeakerGivesAggregatesUp(t *testing.T) {
+	c := hubConfig()
+	c.Neighbors[0].Cap = 40
+	bubble(t, c, func(b *bench) {
+		b.bothUp()
+		var few, many, gone []string
+		for i := range 16 {
+			few = append(few, fmt.Sprintf("10.50.%d.0/24 64513 65020", i))
+			many = append(many, fmt.Sprintf("10.51.%d.0/24 64513 65020", i))
+			gone = append(gone, fmt.Sprintf("-10.51.%d.0/24", i))
+		}
+		announced := func() (n, aggregates int) {
+			for range 4 {
+				time.Sleep(burstPause + tick)
+				b.settle()
+			}
+			rows, err := b.Announced("hub-ars", false)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			for _, r := range rows {
+				if r.Rule == ruleAggregate {
+					aggregates++
+				}
+			}
+			return len(rows), aggregates
+		}
+		b.tell("tr0", farNVA, few...)
+		if n, aggregates := announced(); n != 16 || aggregates != 0 {
+			b.t.Errorf("before: %d announced, %d of them aggregates", n, aggregates)
+		}
+		b.tell("tr0", farNVA, many...)
+		if n, aggregates := announced(); n > 20 || aggregates == 0 {
+			b.t.Errorf("when there are too many: %d announced, %d of them aggregates", n, aggregates)
+		}
+		b.tell("tr0", farNVA, gone...)
+		if n, aggregates := announced(); n != 16 || aggregates != 0 {
+			b.t.Errorf("after: %d announced, %d of them aggregates", n, aggregates)
+		}
+	})
+}

@@ -93,7 +93,8 @@ func (e *fakeEngine) stop() { e.all.note("%s: stop", e.name) }
 type bench struct {
 	*Speaker
 	*fakes
-	t *testing.T
+	t       *testing.T
+	changes *[]SessionChange // what OnSession was told; read it when the bubble is idle
 }
 
 // bubble runs f with a running Speaker in a synctest bubble.
@@ -101,13 +102,14 @@ func bubble(t *testing.T, c Config, f func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		fk := newFakes()
+		var changes []SessionChange
 		s, err := New(c, Options{engines: fk, OnRoutes: func(bests []Best) {
 			var list []string
 			for _, b := range bests {
 				list = append(list, fmt.Sprintf("%s %s %s", b.Prefix, b.Role, b.Neighbor))
 			}
 			fk.note("kernel: %s", strings.Join(list, ", "))
-		}})
+		}, OnSession: func(c SessionChange) { changes = append(changes, c) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +117,7 @@ func bubble(t *testing.T, c Config, f func(b *bench)) {
 		done := make(chan error)
 		go func() { done <- s.Run(ctx) }()
 		synctest.Wait()
-		f(&bench{Speaker: s, fakes: fk, t: t})
+		f(&bench{Speaker: s, fakes: fk, t: t, changes: &changes})
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

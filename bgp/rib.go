@@ -66,6 +66,7 @@ type session struct {
 	standing policy.Standing
 	told     bool // it has told all it has at least once in this session
 
+	flaps     uint64    // how often it left Established
 	malformed uint64    // UPDATEs taken as withdrawals since the start
 	limited   time.Time // it told more than it may: not started before
 	failures  int       // attempts that ended early, in a row

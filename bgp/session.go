@@ -249,6 +249,16 @@ func (s *Speaker) onState(nb *neighbor, sess *session, change stateChange, now t
 	case change.state == Idle && change.reason != "":
 		sess.lastError = change.reason
 	}
+	if was == Established {
+		sess.flaps++
+	}
+	if was == Established || change.state == Established {
+		c := SessionChange{Peer: sess.peer, Name: nb.conf.Name, Role: nb.conf.Role, ASN: nb.conf.ASN, From: was, To: change.state}
+		if was == Established {
+			c.Lasted, c.Reason = lasted, sess.lastError
+		}
+		s.onSession(c)
+	}
 	if change.state == Idle {
 		if was == Established && lasted >= goodSession {
 			sess.failures = 0

@@ -36,6 +36,9 @@ type Options struct {
 	// part that the kernel needs has changed. It runs in the owner's goroutine:
 	// while it runs no route is learned. The slice is the callee's to keep.
 	OnRoutes func([]Best)
+	// OnSession is told each time a session comes up or ends. It must not wait,
+	// nor call the Speaker.
+	OnSession func(SessionChange)
 	// Stance is what the node begins with.
 	Stance Stance
 
@@ -59,6 +62,7 @@ type Best struct {
 type Speaker struct {
 	log       *zap.Logger
 	onRoutes  func([]Best)
+	onSession func(SessionChange)
 	engines   engines
 	events    chan event
 	ops       chan func()
@@ -85,7 +89,7 @@ func New(c Config, o Options) (*Speaker, error) {
 		return nil, err
 	}
 	s := &Speaker{
-		log: o.Log, onRoutes: o.OnRoutes, engines: o.engines,
+		log: o.Log, onRoutes: o.OnRoutes, onSession: o.OnSession, engines: o.engines,
 		events: make(chan event, backlog), ops: make(chan func()), stopped: make(chan struct{}),
 		rib: newRIB(c),
 	}
@@ -95,6 +99,9 @@ func New(c Config, o Options) (*Speaker, error) {
 	}
 	if s.onRoutes == nil {
 		s.onRoutes = func([]Best) {}
+	}
+	if s.onSession == nil {
+		s.onSession = func(SessionChange) {}
 	}
 	if s.engines == nil {
 		s.engines = &gobgpEngines{log: s.log, listening: map[netip.Addr]*gobgpEngine{}}

@@ -44,6 +44,34 @@ func (b *bench) bothUp() {
 	b.take()
 }
 
+// TestSessionChanges checks that each coming and going of a session is told once, and counted, and nothing between.
+func TestSessionChanges(t *testing.T) {
+	bubble(t, hubConfig(), func(b *bench) {
+		b.state("tr0", farNVA, Active, "")
+		b.state("tr0", farNVA, OpenConfirm, "")
+		b.state("tr0", farNVA, Established, "")
+		time.Sleep(90 * time.Second)
+		b.state("tr0", farNVA, Idle, "hold timer expired")
+		b.state("tr0", farNVA, Active, "")
+		b.state("tr0", farNVA, Idle, "connection refused")
+		from := SessionChange{Peer: farNVA, Name: "tr0", Role: policy.Tunnel, ASN: 64513, From: OpenConfirm, To: Established}
+		to := from
+		to.From, to.To, to.Lasted, to.Reason = Established, Idle, 90*time.Second, "hold timer expired"
+		if diff := cmp.Diff([]SessionChange{from, to}, *b.changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		for _, s := range b.Sessions() {
+			want := uint64(0)
+			if s.Name == "tr0" {
+				want = 1
+			}
+			if s.Flaps != want {
+				t.Errorf("%s has %d flaps, want %d", s.Name, s.Flaps, want)
+			}
+		}
+	})
+}
+
 func TestSpeakerSaysOnlyWhatChanged(t *testing.T) {
 	bubble(t, hubConfig(), func(b *bench) {
 		b.wants("start", "hub-ars: start", "tr0: start")

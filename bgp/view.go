@@ -22,7 +22,19 @@ type Session struct {
 	Announced int           // routes the peer has been told
 	Uptime    time.Duration // 0 unless established
 	Malformed uint64        // UPDATEs with malformed attributes, taken as withdrawals
+	Flaps     uint64        // how often it left Established since the start
 	LastError string        // why it last ended or did not come up; empty if it never did
+}
+
+// SessionChange is a session that came up or ended.
+type SessionChange struct {
+	Peer     netip.Addr
+	Name     string // the neighbor's
+	Role     policy.Role
+	ASN      uint32
+	From, To State         // one of them is Established
+	Lasted   time.Duration // of a session that ended
+	Reason   string        // why it ended
 }
 
 // ReceivedRow is one route that a peer has told.
@@ -72,7 +84,7 @@ func (s *Speaker) Sessions() []Session {
 		for _, sess := range nb.sessions {
 			v := Session{
 				Peer: sess.peer, Name: nb.conf.Name, Role: nb.conf.Role, ASN: nb.conf.ASN,
-				State: sess.state.String(), Received: len(sess.received), LastError: sess.lastError, Malformed: sess.malformed,
+				State: sess.state.String(), Received: len(sess.received), LastError: sess.lastError, Malformed: sess.malformed, Flaps: sess.flaps,
 			}
 			for _, rx := range sess.received {
 				if rx.verdict.Accept {

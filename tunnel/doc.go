@@ -17,6 +17,8 @@ type Kind uint8
 const (
 	// Packet is an IP packet, for the TUN device.
 	Packet Kind = iota
-	// Control is a message between the ends of the tunnel (ARP, ND), never for the TUN device.
+	// Control is a message between the ends of the tunnel (ARP, ND, a handshake), never for the TUN device.
 	Control
+	// Keepalive is a valid message that carries nothing.
+	Keepalive
 )

@@ -25,6 +25,14 @@ const (
 	DropTUNWrite     // the TUN device took it not
 	DropReceiveQueue // the socket's receive queue was full
 
+	// Of tunnels that encrypt. DropNoSession is also of what was read from the device.
+
+	DropNoSession      // no keys have been agreed on, or not those
+	DropAuthFailed     // altered, or encrypted by somebody else
+	DropReplayed       // came before
+	DropTooOld         // too far behind the newest to tell whether it came before
+	DropHandshakeQueue // too many messages of handshakes wait
+
 	// Read from the TUN device.
 
 	DropNotIP      // no IP packet, or its lengths contradict each other
@@ -53,12 +61,19 @@ var dropNames = [NumDropReasons]string{
 	DropECNCENotECT:  "ecn_ce_not_ect",
 	DropTUNWrite:     "tun_write",
 	DropReceiveQueue: "receive_queue_full",
-	DropNotIP:        "not_ip",
-	DropNoRoute:      "no_route",
-	DropTooBig:       "too_big",
-	DropBadOffload:   "bad_offload",
-	DropUDPSend:      "udp_send",
-	DropTUNQueue:     "tun_queue_full",
+
+	DropNoSession:      "no_session",
+	DropAuthFailed:     "auth_failed",
+	DropReplayed:       "replayed",
+	DropTooOld:         "too_old",
+	DropHandshakeQueue: "handshake_queue_full",
+
+	DropNotIP:      "not_ip",
+	DropNoRoute:    "no_route",
+	DropTooBig:     "too_big",
+	DropBadOffload: "bad_offload",
+	DropUDPSend:    "udp_send",
+	DropTUNQueue:   "tun_queue_full",
 }
 
 // String is the reason as the API and the metrics name it.

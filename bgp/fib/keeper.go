@@ -23,6 +23,10 @@ type KeeperConfig struct {
 	Log      *zap.Logger // nil discards
 	Protocol int         // marks what is ours, 5 to 255
 	Tables   Tables
+	// OnRepair is told what another program had changed and was put right, at
+	// most every few seconds: the last changes, and how many there were since
+	// the call before. It must not wait, nor call the Keeper. It may be nil.
+	OnRepair func(last Changes, n int)
 }
 
 // Keeper makes the kernel hold a state, and keeps it so. Its methods may be
@@ -237,6 +241,9 @@ func (k *Keeper) logRepairLocked(done Changes, now time.Time) {
 	k.log.Warn("repaired routes and rules that another program had changed",
 		zap.Int("changes", k.unlogged), zap.Int("routes", len(done.SetRoutes)+len(done.DelRoutes)),
 		zap.Int("rules", len(done.AddRules)+len(done.DelRules)), zap.Uint64("total", k.repaired))
+	if k.cfg.OnRepair != nil {
+		k.cfg.OnRepair(done, k.unlogged)
+	}
 	k.logged, k.unlogged = now, 0
 }
 

@@ -20,12 +20,12 @@ import (
 // node is a namespace with a card "eth0" and a device "tr0" (both ends of veths,
 // so that a rule can be tried with packets of either), and a keeper.
 type node struct {
-	t  *testing.T
+	t  testing.TB
 	ns netns.NS
 	k  *Keeper
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	t.Helper()
 	n := &node{t: t, ns: netnstest.New(t, "fib")}
 	n.run("ip link add eth0 type veth peer name far0")
@@ -376,4 +376,37 @@ func TestManyRoutes(t *testing.T) {
 	if got := strings.Count(n.run("ip route show table 7002"), "\n"); got != 5 {
 		t.Errorf("the kernel has %d site routes, want 5", got)
 	}
+}
+
+// BenchmarkTunnelDies takes one of two tunnels from 10,000 routes.
+func BenchmarkTunnelDies(b *testing.B) {
+	n := newNode(b)
+	n.run("ip link add tr1 type veth peer name far2")
+	for _, dev := range []string{"tr1", "far2"} {
+		n.run("ip link set " + dev + " up")
+	}
+	node := testNode()
+	node.Tunnels = append(node.Tunnels, "tr1")
+	both, one := make([]Learned, 10_000), make([]Learned, 10_000)
+	for i := range both {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128 + byte(i>>8), byte(i), 0}), 24)
+		both[i], one[i] = Learned{Prefix: p, Tunnels: []string{"tr0", "tr1"}}, Learned{Prefix: p, Tunnels: []string{"tr0"}}
+	}
+	var planning time.Duration
+	set := func(routes []Learned) {
+		start := time.Now()
+		want, _ := Plan(node, routes)
+		planning += time.Since(start)
+		if err := n.k.Set(want, true); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		b.StopTimer()
+		set(both)
+		planning = 0
+		b.StartTimer()
+		set(one)
+	}
+	b.ReportMetric(float64(planning.Milliseconds()), "ms-plan")
 }

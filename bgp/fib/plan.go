@@ -59,6 +59,7 @@ func Plan(n Node, routes []Learned) (want State, refused []Refused) {
 	}
 	protected := slices.Concat(n.Pins, n.Overlays)
 	seen := make(map[routeKey]bool, len(routes))
+	p.want.Routes = slices.Grow(p.want.Routes, len(routes))
 	for _, l := range routes {
 		l.Prefix = l.Prefix.Masked()
 		r, why := p.route(l, protected)
@@ -96,19 +97,20 @@ func (p *planner) separate() {
 	t := p.n.Tables
 	learned := slices.DeleteFunc(slices.Clone(p.want.Routes), func(r Route) bool { return r.Table == t.Underlay })
 	in := map[uint32]map[netip.Prefix]bool{t.Site: {}, t.Remote: {}, t.Relay: {}}
+	lengths := map[uint32][]int{} // of the prefixes in a table: a few
 	for _, r := range learned {
 		in[r.Table][r.Prefix] = true
+		if bits := r.Prefix.Bits(); !slices.Contains(lengths[r.Table], bits) {
+			lengths[r.Table] = append(lengths[r.Table], bits)
+		}
 	}
 	hidden := func(table uint32, x netip.Prefix) bool {
 		if in[table][x] {
 			return false // the same prefix: that of the table is meant
 		}
-		for bits := x.Bits() - 1; bits >= 0; bits-- {
-			if in[table][netip.PrefixFrom(x.Addr(), bits).Masked()] {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(lengths[table], func(bits int) bool {
+			return bits < x.Bits() && in[table][netip.PrefixFrom(x.Addr(), bits).Masked()]
+		})
 	}
 	for _, r := range learned {
 		if r.Table == t.Site && hidden(t.Remote, r.Prefix) {

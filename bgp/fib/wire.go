@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxBatch is how many requests go to the kernel at once: their
-// acknowledgements fit the socket's buffer.
+// maxBatch is how many requests go to the kernel at once: if all of them fail,
+// what it says of that fits the socket's buffer.
 const maxBatch = 128
 
 // batchConn writes routes many at a time, ten times faster than the netlink
@@ -66,10 +66,11 @@ func (c *batchConn) routes(typ, flags uint16, protocol int, list []Route, index 
 	return failed
 }
 
+// batch asks for one acknowledgement, of the last request: the kernel takes them
+// in their order, and tells of each that fails without being asked.
 func (c *batchConn) batch(typ, flags uint16, protocol int, part []Route, index func(string) int, fail func(int, error)) error {
 	var buf []byte
-	first := c.seq + 1
-	waiting := 0
+	first, last := c.seq+1, 0
 	for i, r := range part {
 		c.seq++
 		var devices []int
@@ -82,22 +83,25 @@ func (c *batchConn) batch(typ, flags uint16, protocol int, part []Route, index f
 			fail(i, unix.ENODEV)
 			continue
 		}
-		waiting++
-		buf = appendMessage(buf, typ, flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, routeMessage(r, protocol, devices))
+		last = len(buf)
+		buf = appendMessage(buf, typ, flags|unix.NLM_F_REQUEST, c.seq, routeMessage(r, protocol, devices))
 	}
-	if waiting == 0 {
+	if len(buf) == 0 {
 		return nil
 	}
+	binary.NativeEndian.PutUint16(buf[last+6:], flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	final := binary.NativeEndian.Uint32(buf[last+8:])
 	if err := unix.Sendto(c.fd, buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("send %d routes to the kernel: %w", waiting, err)
+		return fmt.Errorf("send routes to the kernel: %w", err)
 	}
-	return c.acks(first, waiting, fail)
+	return c.answers(first, final, fail)
 }
 
-// acks reads one acknowledgement per request.
-func (c *batchConn) acks(first uint32, waiting int, fail func(int, error)) error {
+// answers reads what the kernel says of the requests from number first on, up to
+// the answer to the final one.
+func (c *batchConn) answers(first, final uint32, fail func(int, error)) error {
 	buf := make([]byte, 64<<10)
-	for waiting > 0 {
+	for {
 		n, _, err := unix.Recvfrom(c.fd, buf, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
@@ -105,22 +109,25 @@ func (c *batchConn) acks(first uint32, waiting int, fail func(int, error)) error
 		if err != nil {
 			return fmt.Errorf("read the kernel's answers: %w", err)
 		}
+		done := false
 		for b := buf[:n]; len(b) >= unix.NLMSG_HDRLEN+4; {
 			length := int(binary.NativeEndian.Uint32(b))
 			typ, seq := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint32(b[8:])
 			if length < unix.NLMSG_HDRLEN || length > len(b) {
 				return fmt.Errorf("read the kernel's answers: a message of %d bytes in %d", length, len(b))
 			}
-			if i := seq - first; typ == unix.NLMSG_ERROR && i < maxBatch {
-				waiting--
+			if i := seq - first; typ == unix.NLMSG_ERROR && i <= final-first {
+				done = done || seq == final
 				if errno := -int32(binary.NativeEndian.Uint32(b[unix.NLMSG_HDRLEN:])); errno != 0 {
 					fail(int(i), unix.Errno(errno))
 				}
 			}
 			b = b[min(len(b), (length+3)&^3):]
 		}
+		if done {
+			return nil
+		}
 	}
-	return nil
 }
 
 // appendMessage adds a netlink header and the body, padded.
@@ -192,7 +199,7 @@ func (c *batchConn) rule(typ, flags uint16, r Rule, protocol int) error {
 		return fmt.Errorf("send a rule to the kernel: %w", err)
 	}
 	var refused error
-	if err := c.acks(c.seq, 1, func(_ int, err error) { refused = err }); err != nil {
+	if err := c.answers(c.seq, c.seq, func(_ int, err error) { refused = err }); err != nil {
 		return err
 	}
 	return refused

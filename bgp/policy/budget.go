@@ -69,6 +69,9 @@ type Plan struct {
 	Count      int    // that are
 }
 
+// Everything reports whether each route is announced as it is.
+func (p Plan) Everything() bool { return !p.Held && len(p.Aggregated) == 0 }
+
 // halves finds the route of the other half of low's parent, if both may be
 // announced as one. It is a parameter only so that a test can have it wrong.
 type halves func(set map[netip.Prefix]Route, low Route) (high Route, ok bool)

@@ -17,9 +17,6 @@ import (
 	"github.com/transitd/transitd/pkg/bench"
 )
 
-// errFailed ends a run of which something failed; the table has said what.
-var errFailed = errors.New("not everything could be measured; see above")
-
 func runCommand() *cobra.Command {
 	var subjects, profiles, tests []string
 	var output, report, transitd string
@@ -30,7 +27,7 @@ func runCommand() *cobra.Command {
 subjects take turns. Profiles of the wire: "super" is a perfect NIC that carries packets of 64 KB whole, "wire" makes
 checksums and segments in software and joins them again (a cloud NIC), "bare" has no offload.
 
-Tests: tcp (iperf3, 1 and 8 flows) in every profile; pps (64-byte packets: what arrives of a flood, and the highest
+Tests: tcp (iperf3, 1 flow in every profile, and 8); pps (64-byte packets: what arrives of a flood, and the highest
 rate without loss by RFC 2544; pps-imix and pps-1400 are the same with other lengths), latency (round trips at 10 % of
 that rate, and beside 1 Gbit/s of TCP) and cpu (CPU seconds of the whole machine for a gigabyte at 1 Gbit/s) in
 "wire", or the first profile without it. Durations of TCP are rounded up to whole seconds, which is what iperf3 knows.
@@ -61,10 +58,11 @@ Exit codes: 0 all was measured, or skipped for want of its software; 1 something
 			o.Progress = p.step
 			r, err := bench.Run(cmd.Context(), o)
 			p.end()
-			if err != nil {
+			if r == nil || cmd.Context().Err() != nil { // half a run is not to be taken for a whole one
 				return err
 			}
-			return deliver(cmd.OutOrStdout(), r, output, report)
+			// What could not be measured is told in the report too.
+			return errors.Join(err, deliver(cmd.OutOrStdout(), r, output, report))
 		},
 	}
 	f := c.Flags()
@@ -137,10 +135,21 @@ func deliver(w io.Writer, r *bench.Report, output, report string) error {
 	} else {
 		table(w, r)
 	}
-	if r.Failed() {
-		return errFailed
+	return failed(r)
+}
+
+// failed names what should have worked and did not; nil if there is nothing.
+func failed(r *bench.Report) error {
+	if !r.Failed() {
+		return nil
 	}
-	return nil
+	var list []string
+	for _, l := range r.LeftOut {
+		if l.Failed {
+			list = append(list, l.String())
+		}
+	}
+	return errors.New("not everything could be measured: " + strings.Join(list, "; "))
 }
 
 // table prints medians with spread and ratios.

@@ -112,7 +112,7 @@ func (a *app) command() *cobra.Command {
 		},
 	}
 	bgp.AddCommand(a.bgpSummaryCommand(), a.bgpRoutesCommand())
-	root.AddCommand(a.statusCommand(), a.tunnelCommand(), bgp, a.routesCommand(), a.explainCommand(), a.reloadCommand(), a.drainCommand(), a.undrainCommand(), a.auditCommand())
+	root.AddCommand(a.statusCommand(), a.tunnelCommand(), bgp, a.routesCommand(), a.explainCommand(), a.watchCommand(), a.reloadCommand(), a.drainCommand(), a.undrainCommand(), a.keygenCommand(), a.auditCommand())
 	return root
 }
 

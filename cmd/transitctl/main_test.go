@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/events"
 )
 
 // TestMain makes the real program a command of the scripts; only the folder that
@@ -98,6 +99,18 @@ func (f fixtures) Reload(_ context.Context, req control.ReloadRequest) (r contro
 	r.DryRun = req.DryRun
 	err = f.read("reload.json", &r)
 	return r, err
+}
+
+// Events has what events.json says, and no more comes.
+func (f fixtures) Events() *events.Log {
+	var list []events.Event
+	log := &events.Log{}
+	if f.read("events.json", &list) == nil {
+		for _, e := range list {
+			log.Add(e.Time, e)
+		}
+	}
+	return log
 }
 
 func (f fixtures) Drain(_ context.Context, back bool) (d control.Drained, err error) {

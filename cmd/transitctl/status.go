@@ -89,12 +89,30 @@ func (a *app) printTunnelDetails(tunnels []control.Tunnel) {
 	for _, t := range tunnels {
 		a.printf("")
 		a.printf("%s: %d packets sent, %d received, device rebuilt %d times", t.Name, t.TXPackets, t.RXPackets, t.Rebuilt)
+		if t.WireGuard != nil {
+			a.printWireGuard(t.WireGuard)
+		}
 		if len(t.Drops) == 0 {
 			a.printf("  no drops")
 		}
 		for _, reason := range slices.Sorted(maps.Keys(t.Drops)) {
 			a.printf("  dropped %d: %s", t.Drops[reason], strings.ReplaceAll(reason, "_", " "))
 		}
+	}
+}
+
+func (a *app) printWireGuard(w *control.WireGuard) {
+	a.printf("  our public key %s, the peer's %s", w.PublicKey, w.PeerPublicKey)
+	if w.HandshakeAgeS == nil {
+		a.printf("  no handshake yet")
+	} else {
+		a.printf("  last handshake %d s ago (a new one after %d s, nothing is carried after %d s); %d in all", *w.HandshakeAgeS, w.RekeyAfterS, w.RejectAfterS, w.Handshakes)
+	}
+	if n := w.Unanswered + w.Refused; n > 0 {
+		a.printf("  %d handshakes of ours not answered, %d messages of handshakes refused", w.Unanswered, w.Refused)
+	}
+	if w.Why != "" {
+		a.printf("  not up: %s", w.Why)
 	}
 }
 

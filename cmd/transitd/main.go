@@ -104,6 +104,7 @@ func fileFlag(cmd *cobra.Command) *string {
 func runCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "run -c FILE", Short: "Run until SIGTERM; SIGHUP reads the file again", Args: noArgs}
 	file := fileFlag(cmd)
+	keyLogs := cmd.Flags().String("keylog", "", "write the secrets of all tunnels to files in `DIR`, for tshark: whoever has them can read the traffic")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*file)
 		if err != nil {
@@ -125,7 +126,7 @@ func runCommand() *cobra.Command {
 
 		// The packet loops keep their Ps while they wait in the kernel (tunnel/pump); BGP and the API need some too.
 		runtime.GOMAXPROCS(2 * runtime.NumCPU())
-		d, err := daemon.New(cfg, daemon.Options{File: *file, Log: log, Level: &level, Hangup: hangup, DropPrivileges: true})
+		d, err := daemon.New(cfg, daemon.Options{File: *file, Log: log, Level: &level, Hangup: hangup, DropPrivileges: true, KeyLogs: *keyLogs})
 		if err != nil {
 			return err
 		}

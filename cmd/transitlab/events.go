@@ -175,7 +175,8 @@ func flap(ctx context.Context, l *lab.Lab, node string, a lab.Announcement, rate
 		case <-ticker.C:
 		}
 		a.Prefixes = list[at:min(at+step, len(list))]
-		if err := l.Announce(ctx, node, a); err != nil && ctx.Err() == nil {
+		// Not given up when the time is over: it could be done after the last withdrawal then.
+		if err := l.Announce(context.WithoutCancel(ctx), node, a); err != nil {
 			return err
 		}
 		if at += len(a.Prefixes); at == len(list) {

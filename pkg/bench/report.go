@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strings"
 )
 
 //go:embed report.html.tmpl
@@ -59,9 +60,13 @@ func (r *Report) view() view {
 	v := view{Report: r, Headline: r.headline(), Facts: r.facts()}
 	v.add("Throughput of one TCP flow", "Longer is better. Each wire has its own scale.", r.barCharts(TCP1)...)
 	v.add("Throughput of eight TCP flows", "The same with eight flows at once; the sum of them.", r.barCharts(TCP8)...)
-	v.add("Small packets", "Packets of 64 bytes in a second, longer is better. Left: the highest rate that was sent and of which not one was lost (RFC 2544). Right: what arrives if the sender goes as fast as it can; it takes the processors from the tunnel then.",
+	v.add("Small packets", "Packets of 64 bytes in a second, longer is better. “Without loss” is the highest rate that was sent and of which not one was lost (RFC 2544); “received of a flood” is what arrives if the sender goes as fast as it can, which takes the processors from the tunnel.",
 		append(r.barCharts(LossFree), r.barCharts(Flood)...)...)
-	v.add("Loss against rate", "Each point is a rate that was tried in the last round, the rightmost one as fast as the sender could. The longer a line stays at the bottom, the better. One that ends there: the sender, which shares the processors with the tunnel, could send no more.", r.lossCharts()...)
+	v.add("A mix of packets", "The same with the usual mix of lengths, IMIX: of twelve packets, seven have 64 bytes, four 570 and one 1,400.",
+		append(r.barCharts(IMIXLossFree), r.barCharts(IMIXFlood)...)...)
+	v.add("Full packets", "The same with packets of 1,400 bytes, which just fit the tunnels. A million of them in a second are 11.2 Gbit/s.",
+		append(r.barCharts(LongLossFree), r.barCharts(LongFlood)...)...)
+	v.add("Loss against rate", "Packets of 64 bytes. Each point is a rate that was tried in the last round, the rightmost one as fast as the sender could. The longer a line stays at the bottom, the better. One that ends there: the sender, which shares the processors with the tunnel, could send no more.", r.lossCharts()...)
 	v.add("Latency", "Round trips of 64-byte packets, at a tenth of the subject's own loss-free rate. Lower is better; each step to the right is the slowest of ten times as many packets. Both scales are logarithmic.", r.latencyCharts()...)
 	v.add("Processor time", "Seconds of all processors together to move a gigabyte at 1 Gbit/s: kernel, tunnel, and both ends of the traffic. Shorter is better.", r.barCharts(CPUPerGB)...)
 	for _, x := range r.Results {
@@ -143,10 +148,10 @@ func (r *Report) barCharts(test string) (charts []template.HTML) {
 }
 
 func testTitle(test string) string {
-	switch test {
-	case LossFree:
+	switch {
+	case strings.HasSuffix(test, "-lossfree"):
 		return ": without loss"
-	case Flood:
+	case strings.HasSuffix(test, "-flood"):
 		return ": received of a flood"
 	}
 	return ""

@@ -18,8 +18,8 @@ func TestReportHasEveryChart(t *testing.T) {
 	}
 	page := b.String()
 	charts := regexp.MustCompile(`(?s)<svg .*?</svg>`).FindAllString(page, -1)
-	// Two of TCP for three wires, two of packets, CPU; losses; two of latency.
-	if want := 2*3 + 2 + 1 + 1 + 2; len(charts) != want {
+	// Two of TCP for three wires, two of packets for three lengths, CPU; losses; two of latency.
+	if want := 2*3 + 2*3 + 1 + 1 + 2; len(charts) != want {
 		t.Errorf("%d charts, want %d", len(charts), want)
 	}
 	for i, c := range charts {

@@ -27,6 +27,10 @@ func fixture() *Report {
 			}
 			s.add(name, Wire, round, sample{LossFree, pps, rate * wobble * 25_000})
 			s.add(name, Wire, round, sample{Flood, pps, rate * wobble * 28_000})
+			s.add(name, Wire, round, sample{IMIXLossFree, pps, rate * wobble * 22_000})
+			s.add(name, Wire, round, sample{IMIXFlood, pps, rate * wobble * 24_000})
+			s.add(name, Wire, round, sample{LongLossFree, pps, rate * wobble * 18_000})
+			s.add(name, Wire, round, sample{LongFlood, pps, rate * wobble * 20_000})
 			s.add(name, Wire, round, sample{P50, micro, 150 / rate * wobble})
 			s.add(name, Wire, round, sample{P99, micro, 400 / rate * wobble})
 			s.add(name, Wire, round, sample{P999, micro, 900 / rate * wobble})

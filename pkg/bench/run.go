@@ -21,15 +21,19 @@ type Options struct {
 	Progress func(done, total int, what string)
 }
 
-// testsOf says which tests are measured in a profile: tcp in all, the others,
-// which take longer, in "wire" only, or the first profile where it is missing.
-func (o Options) testsOf(p Profile) (list []string) {
-	main := Wire
-	if !slices.Contains(o.Profiles, Wire) {
-		main = o.Profiles[0]
+// main is the profile in which everything is measured: "wire", or the first.
+func (o Options) main() Profile {
+	if slices.Contains(o.Profiles, Wire) {
+		return Wire
 	}
+	return o.Profiles[0]
+}
+
+// testsOf says which tests are measured in a profile: tcp in all, with eight
+// flows and the others, which take longer, in the main one only.
+func (o Options) testsOf(p Profile) (list []string) {
 	for _, t := range o.Tests {
-		if t == "tcp" || p == main {
+		if t == "tcp" || p == o.main() {
 			list = append(list, t)
 		}
 	}
@@ -50,6 +54,9 @@ func (o Options) Estimate() time.Duration {
 		total += 6 * time.Second
 		for _, t := range o.testsOf(p) {
 			total += time.Duration(o.Rounds*len(o.Subjects)) * cost[t]
+			if t == "tcp" && p != o.main() {
+				total -= time.Duration(o.Rounds*len(o.Subjects)) * (whole + 300*time.Millisecond)
+			}
 		}
 	}
 	return total
@@ -62,6 +69,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	r := &runner{o: o, series: newSeries(), report: &Report{
 		Version: schemaVersion, Machine: ThisMachine(), Settings: Settings{Rounds: o.Rounds, DurationS: o.Duration.Seconds(), TunnelMTU: TunnelMTU},
+		Results: []Result{}, Ratios: []Ratio{},
 	}}
 	for _, s := range o.Subjects {
 		if err := s.Prepare(ctx); err != nil {
@@ -70,6 +78,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			continue
 		}
 		r.subjects = append(r.subjects, s)
+	}
+	if len(r.subjects) == 0 {
+		return r.report, errors.New("no subject could be brought up")
 	}
 	for _, p := range o.Profiles {
 		r.total += o.Rounds * len(r.subjects) * len(o.testsOf(p))
@@ -120,7 +131,7 @@ func (r *runner) profile(ctx context.Context, p Profile) (err error) {
 		return err
 	}
 	for round := range r.o.Rounds {
-		for i := range paths {
+		for i := range paths { // none, if nobody could be brought up: the report says why
 			// Another one begins each round: nobody has a favourite place.
 			x := paths[(i+round)%len(paths)]
 			for _, test := range r.o.testsOf(p) {
@@ -180,10 +191,7 @@ func (r *runner) bringUp(ctx context.Context, bed *Testbed) (paths []*path, down
 			r.leaveOut(LeftOut{Subject: s.Name(), Profile: bed.Profile, Failed: true}, err)
 			continue
 		}
-		paths = append(paths, &path{name: s.Name(), bed: bed, in: in, duration: r.o.Duration, curves: r.report})
-	}
-	if len(paths) == 0 {
-		return nil, down, errors.New("no subject could be brought up")
+		paths = append(paths, &path{name: s.Name(), bed: bed, in: in, duration: r.o.Duration, eight: bed.Profile == r.o.main(), curves: r.report})
 	}
 	return paths, down, nil
 }

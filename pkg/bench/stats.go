@@ -61,8 +61,9 @@ func (s *series) sorted() []key {
 	return keys
 }
 
-// results are the medians.
-func (s *series) results() (list []Result) {
+// results are the medians; an empty list in JSON where there are none.
+func (s *series) results() []Result {
+	list := []Result{}
 	for _, k := range s.sorted() {
 		values := ordered(s.value[k])
 		list = append(list, Result{
@@ -74,7 +75,8 @@ func (s *series) results() (list []Result) {
 }
 
 // ratios compare round by round what was measured close in time.
-func (s *series) ratios() (list []Ratio) {
+func (s *series) ratios() []Ratio {
+	list := []Ratio{}
 	for _, k := range s.sorted() {
 		for _, versus := range yardsticks() {
 			if versus == k.subject {

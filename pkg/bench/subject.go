@@ -29,9 +29,13 @@ type MissingError struct{ What, Install string }
 // Error says what to do about it.
 func (e *MissingError) Error() string { return e.What + " is missing: " + e.Install }
 
-// Subjects are all that can be measured. transitd is the daemon's binary.
-func Subjects(transitd string) []Subject {
-	return []Subject{&raw{}, &kernelVXLAN{}, &wireguardGo{}, &strongSwan{}, &transitdVXLAN{binary: transitd}}
+// Subjects are all that can be measured. binary is the daemon's.
+func Subjects(binary string) []Subject {
+	return []Subject{
+		&raw{}, &kernelVXLAN{}, &wireguardGo{}, &strongSwan{},
+		&transitd{binary: binary, encapsulation: "vxlan", net: firstNet, port: 4789},
+		&transitd{binary: binary, encapsulation: "wireguard", net: firstNet + 1, port: 51821},
+	}
 }
 
 // SubjectNames are their names, in the order in which they are shown.

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// wireguardGoVersion is what is built if no wireguard-go is in the PATH.
+// wireguardGoVersion is what is built.
 const wireguardGoVersion = "v0.0.0-20260522210424-ecfc5a8d5446"
 
 // wireguardGo is upstream's own program.
@@ -28,12 +28,9 @@ type wireguardGo struct {
 // Name is "wireguard-go".
 func (*wireguardGo) Name() string { return "wireguard-go" }
 
-// Prepare looks for the program, and else builds it once into the user's cache.
+// Prepare builds the program once into the user's cache. Without Go it takes
+// what a package has installed, which may be years older.
 func (w *wireguardGo) Prepare(ctx context.Context) error {
-	if path, err := exec.LookPath("wireguard-go"); err == nil {
-		w.binary = path
-		return nil
-	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
@@ -45,10 +42,15 @@ func (w *wireguardGo) Prepare(ctx context.Context) error {
 	}
 	c := exec.CommandContext(ctx, "go", "install", "golang.zx2c4.com/wireguard@"+wireguardGoVersion)
 	c.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return &MissingError{What: "wireguard-go", Install: fmt.Sprintf("apt-get install wireguard-go, or install Go to build it (%v: %s)", err, strings.TrimSpace(string(out)))}
+	out, err := c.CombinedOutput()
+	if err == nil {
+		return nil
 	}
-	return nil
+	if path, perr := exec.LookPath("wireguard-go"); perr == nil {
+		w.binary = path
+		return nil
+	}
+	return &MissingError{What: "wireguard-go", Install: fmt.Sprintf("apt-get install wireguard-go, or install Go to build it (%v: %s)", err, strings.TrimSpace(string(out)))}
 }
 
 // Up starts both ends and configures them over their UAPI sockets.

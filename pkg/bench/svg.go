@@ -41,7 +41,7 @@ func (c barChart) svg() template.HTML {
 	plot := float64(c.Width - labelWidth - valueWidth)
 	x := func(v float64) float64 { return labelWidth + v/top*plot }
 	height := len(c.Bars)*(barHeight+barGap) + 60
-	d := newDrawing(c.Width, height, c.Title)
+	d := newDrawing("", c.Width, height, c.Title)
 	bottom := float64(height - 34)
 	for v := 0.0; v <= top*1.0001; v += step {
 		d.line("grid", x(v), 26, x(v), bottom)
@@ -90,7 +90,7 @@ const (
 )
 
 func (c lineChart) svg() template.HTML {
-	d := newDrawing(lineWidth, lineHeight, c.Title)
+	d := newDrawing("wide", lineWidth, lineHeight, c.Title)
 	x, y := c.scales(d)
 	legend := float64(left)
 	for _, l := range c.Lines {
@@ -237,9 +237,9 @@ func trim(s string) string {
 // drawing collects SVG. What it gets is numbers and names of ours; text is escaped.
 type drawing struct{ b strings.Builder }
 
-func newDrawing(width, height int, title string) *drawing {
+func newDrawing(class string, width, height int, title string) *drawing {
 	d := &drawing{}
-	d.printf(`<svg viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`, width, height, width, height, template.HTMLEscapeString(title))
+	d.printf(`<svg class="%s" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`, class, width, height, width, height, template.HTMLEscapeString(title))
 	if title != "" {
 		d.text("title", 4, 15, "start", title)
 	}

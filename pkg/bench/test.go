@@ -29,6 +29,12 @@ const (
 	TCP8     = "tcp-8"
 	LossFree = "pps-64-lossfree"
 	Flood    = "pps-64-flood"
+	// The same of longer packets.
+	IMIXLossFree = "pps-imix-lossfree"
+	IMIXFlood    = "pps-imix-flood"
+	LongLossFree = "pps-1400-lossfree"
+	LongFlood    = "pps-1400-flood"
+
 	P50      = "latency-p50"
 	P99      = "latency-p99"
 	P999     = "latency-p99.9"
@@ -48,6 +54,7 @@ type path struct {
 	bed      *Testbed
 	in       [2]netip.Addr
 	duration time.Duration
+	eight    bool // tcp is measured with eight flows too
 	// lossFree is the rate that the round's search found; 0 before.
 	lossFree float64
 	curves   *Report // gets the curves of the last round
@@ -125,6 +132,9 @@ func (p *path) tcp(ctx context.Context) ([]sample, error) {
 	one, err := p.iperf3(ctx, p.duration)
 	if err != nil {
 		return nil, err
+	}
+	if !p.eight {
+		return []sample{{TCP1, gbps, one.End.SumReceived.Bps / 1e9}}, nil
 	}
 	eight, err := p.iperf3(ctx, p.duration, "-P", "8")
 	if err != nil {

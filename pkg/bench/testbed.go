@@ -210,7 +210,7 @@ func (e *End) Output(ctx context.Context, name string, args ...string) (string, 
 	out, err := e.NS.Command(ctx, name, args...).Output()
 	if err != nil {
 		detail := ""
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok && len(exit.Stderr) > 0 {
 			detail = ": " + strings.TrimSpace(string(exit.Stderr))
 		}
 		return string(out), fmt.Errorf("%s %s (end %s): %w%s", name, strings.Join(args, " "), e.Side, err, detail)

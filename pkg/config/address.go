@@ -70,7 +70,7 @@ func nameOf(t reflect.Type) string {
 		return "an IP address"
 	case reflect.TypeFor[netip.Prefix]():
 		return "a prefix"
-	case reflect.TypeFor[netip.AddrPort]():
+	case reflect.TypeFor[netip.AddrPort](), reflect.TypeFor[Listen]():
 		return "an IP address with a port"
 	case reflect.TypeFor[Duration]():
 		return "a time span"
@@ -86,6 +86,8 @@ func textHint(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[Duration]():
 		return "write a number with its unit: 300ms, 9s, 3m"
+	case reflect.TypeFor[Listen]():
+		return "write it as 127.0.0.1:9477 or [::1]:9477, or \"\" for nowhere"
 	case reflect.TypeFor[MAC]():
 		return "write six octets with colons: 02:00:0a:00:02:04"
 	default:

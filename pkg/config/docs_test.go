@@ -225,8 +225,8 @@ Secrets are never values of this file: keys that end in _file name files with mo
 - Originated prefixes that policy would never announce: the overlay, RouteServerSubnets, endpoints, the VNet and its parts,
   link-local, loopback, multicast, host routes that are not listed; a default route to a Route Server that denies it.
 - Tables that are the kernel's own or equal; a route protocol number that belongs to another routing program.
-- ` + "`encapsulation: wireguard` and `ipsec`, and the keys `wireguard`, `ipsec` and `observe`" + `: not in this version
-  of transitd.
+- WireGuard tunnels that share a UDP port, with each other or with VXLAN; a mapping wireguard without that encapsulation.
+- ` + "`encapsulation: ipsec`, and the key `ipsec`" + `: not in this version of transitd.
 `)
 	return b.String()
 }

@@ -56,7 +56,21 @@ func Parse(file string, data []byte) (*Config, error) {
 	if len(d.errs) > 0 {
 		return nil, d.errs.sorted()
 	}
+	cfg.forget()
 	return cfg, nil
+}
+
+// forget removes the defaults of encapsulations that a tunnel does not have.
+func (c *Config) forget() {
+	for i := range c.Tunnels {
+		t := &c.Tunnels[i]
+		if t.Encapsulation != EncapsulationVXLAN {
+			t.VXLAN = VXLAN{}
+		}
+		if t.Encapsulation != EncapsulationWireGuard {
+			t.WireGuard = WireGuard{}
+		}
+	}
 }
 
 // derive fills the defaults that depend on other keys.
@@ -72,6 +86,9 @@ func derive(c *Config) {
 			vx.Port = 4790 // IANA: vxlan-gpe
 		default:
 			vx.Port = 4789 // IANA: vxlan, RFC 7348, section 8
+		}
+		if wg := &c.Tunnels[i].WireGuard; wg.PeerPort == 0 {
+			wg.PeerPort = wg.ListenPort
 		}
 	}
 }

@@ -61,6 +61,8 @@ func textSchema(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string", Pattern: `^[0-9a-fA-F.:]+/[0-9]{1,3}$`}
 	case reflect.TypeFor[netip.AddrPort]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]{1,5}$`}
+	case reflect.TypeFor[Listen]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^((\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]{1,5})?$`}
 	case reflect.TypeFor[Duration]():
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
 			{Type: "string", Pattern: `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`},
@@ -68,6 +70,8 @@ func textSchema(t reflect.Type) *jsonschema.Schema {
 		}}
 	case reflect.TypeFor[MAC]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`}
+	case reflect.TypeFor[PublicKey]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^[A-Za-z0-9+/]{43}=$`}
 	case reflect.TypeFor[DSCP]():
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
 			{Type: "string", Enum: []any{DSCPCopy.String()}},

@@ -13,10 +13,8 @@ const notInThisVersion = "not in this version of transitd"
 // unsupported returns the hint for a key, or an encapsulation, that a later version will have.
 func unsupported(name string) (hint string, ok bool) {
 	switch name {
-	case "wireguard", "ipsec":
-		return "use encapsulation: vxlan", true
-	case "observe":
-		return "remove it; `transitctl status -o json` has the figures", true
+	case "ipsec":
+		return "use encapsulation: wireguard", true
 	default:
 		return "", false
 	}

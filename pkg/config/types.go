@@ -28,6 +28,8 @@ type Config struct {
 	Routing Routing `json:"routing,omitzero"`
 	// Control is the socket that transitctl talks to.
 	Control Control `json:"control,omitzero"`
+	// Observe is the web server of the metrics, the health answers and the status page; it changes nothing.
+	Observe Observe `json:"observe"`
 	// Log says what is logged and how.
 	Log Log `json:"log,omitzero"`
 }
@@ -104,14 +106,16 @@ type Tunnel struct {
 	Address6 netip.Prefix `json:"address6,omitzero" prefix:"interface"`
 	// PeerAddress6 is the other NVA's IPv6 address inside the tunnel; given exactly if address6 is.
 	PeerAddress6 netip.Addr `json:"peer_address6,omitzero"`
-	// Encapsulation of the tunnel. This version has `vxlan` only.
-	Encapsulation Encapsulation `json:"encapsulation,omitzero" jsonschema:"default=vxlan,enum=vxlan"`
-	// MTU is the largest IP packet inside the tunnel, in bytes; at least 1280 with address6. The outer packet is up to 50 bytes (IPv4) or 70 bytes (IPv6) larger and is never fragmented.
+	// Encapsulation of the tunnel: `vxlan`, or `wireguard`, which encrypts.
+	Encapsulation Encapsulation `json:"encapsulation,omitzero" jsonschema:"default=vxlan,enum=vxlan,enum=wireguard"`
+	// MTU is the largest IP packet inside the tunnel, in bytes; at least 1280 with address6. The outer packet is up to 75 bytes (IPv4) or 95 bytes (IPv6) larger and is never fragmented.
 	MTU int `json:"mtu,omitzero" jsonschema:"default=1400,minimum=576,maximum=9000" hint:"1400 fits every Azure path; Azure's largest is 9000"`
 	// DSCP of the outer packets: `copy` from the inner packet, or a fixed value of 0 to 63.
 	DSCP DSCP `json:"dscp" jsonschema:"default=copy"`
 	// VXLAN holds the keys of the VXLAN encapsulation, which needs them.
-	VXLAN VXLAN `json:"vxlan"`
+	VXLAN VXLAN `json:"vxlan,omitzero"`
+	// WireGuard holds the keys of the WireGuard encapsulation, which needs them.
+	WireGuard WireGuard `json:"wireguard,omitzero"`
 	// BGP is the session to the other NVA, inside the tunnel.
 	BGP TunnelBGP `json:"bgp" jsonschema:"required"`
 	// BFD is what notices within a second that nothing gets through the tunnel any more.
@@ -121,8 +125,11 @@ type Tunnel struct {
 // Encapsulation of a tunnel.
 type Encapsulation string
 
-// EncapsulationVXLAN is VXLAN (RFC 7348) or, with vxlan.gpe, VXLAN-GPE.
-const EncapsulationVXLAN Encapsulation = "vxlan"
+// The values of Encapsulation.
+const (
+	EncapsulationVXLAN     Encapsulation = "vxlan" // RFC 7348 or, with vxlan.gpe, VXLAN-GPE
+	EncapsulationWireGuard Encapsulation = "wireguard"
+)
 
 // VXLAN holds the keys of the VXLAN encapsulation.
 type VXLAN struct {
@@ -136,6 +143,28 @@ type VXLAN struct {
 	MAC MAC `json:"mac,omitzero"`
 	// PeerMAC is the other NVA's inner Ethernet address until ARP or ND has told a better one; 02:00 and its underlay IPv4 address if left out.
 	PeerMAC MAC `json:"peer_mac,omitzero"`
+}
+
+// WireGuard holds the keys of the WireGuard encapsulation.
+type WireGuard struct {
+	// PrivateKeyFile holds our private key, in base64, as `transitctl keygen` and `wg genkey` write it; mode 0600.
+	PrivateKeyFile string `json:"private_key_file" jsonschema:"required"`
+	// PeerPublicKey is the other NVA's public key, in base64.
+	PeerPublicKey PublicKey `json:"peer_public_key" jsonschema:"required"`
+	// PresharedKeyFile holds a secret that both ends have, in base64 (`wg genpsk`), against those who can break the key exchange one day; mode 0600. None if left out.
+	PresharedKeyFile string `json:"preshared_key_file,omitzero"`
+	// NextPrivateKeyFile holds the private key that will replace ours; both are used until the old one is removed.
+	NextPrivateKeyFile string `json:"next_private_key_file,omitzero"`
+	// NextPeerPublicKey is the public key that will replace the other NVA's; both are accepted until the old one is removed.
+	NextPeerPublicKey PublicKey `json:"next_peer_public_key,omitzero"`
+	// ListenPort is our UDP port. No two tunnels share one. Never 65330, which Azure's host keeps for itself.
+	ListenPort uint16 `json:"listen_port,omitzero" jsonschema:"default=51820,minimum=1,maximum=65535"`
+	// PeerPort is the other NVA's UDP port; as listen_port if left out.
+	PeerPort uint16 `json:"peer_port,omitzero" jsonschema:"minimum=1,maximum=65535"`
+	// Paths is the number of source ports over which we spread the flows, so that Azure's network and the other NVA's processors share the work. 1 is what every WireGuard understands; more need a peer that does not follow our port, as transitd.
+	Paths int `json:"paths,omitzero" jsonschema:"default=1,minimum=1,maximum=64"`
+	// PersistentKeepalive is how often something is sent when nothing else is: 1s to 65535s, 0 never. BFD makes it needless.
+	PersistentKeepalive Duration `json:"persistent_keepalive" jsonschema:"default=0"`
 }
 
 // BFD is Bidirectional Forwarding Detection in a tunnel (RFC 5880, RFC 5881).
@@ -235,6 +264,12 @@ type Routing struct {
 type Control struct {
 	// Socket is the unix socket's absolute path; /run/transitd/NODE.sock, with the node's name, if left out.
 	Socket string `json:"socket,omitzero" jsonschema:"maxLength=107" hint:"a unix socket's path has at most 107 bytes"`
+}
+
+// Observe is the web server of the metrics, the health answers and the status page; it changes nothing.
+type Observe struct {
+	// Listen is where it listens; "" is nowhere. Whoever reaches it sees the node's addresses and routes: it has no password, so let it be loopback or a management network.
+	Listen Listen `json:"listen" jsonschema:"default=127.0.0.1:9477"`
 }
 
 // Log says what is logged and how.

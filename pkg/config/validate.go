@@ -31,6 +31,9 @@ func (v *validator) validate() {
 	v.policy()
 	v.routing()
 	v.control()
+	if o := v.cfg.Observe.Listen.AddrPort; o.IsValid() && o == v.cfg.HA.ProbeListen {
+		v.errorf("observe.listen", "give each an address of its own", "%s is ha.probe_listen already", o)
+	}
 }
 
 // given reports whether the file has a value at the path.

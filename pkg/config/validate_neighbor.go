@@ -74,12 +74,7 @@ func (v *validator) routeServerAddress(path string, a netip.Addr, subnet netip.P
 
 // tunnels checks the tunnels one by one and against each other.
 func (v *validator) tunnels() {
-	type wire struct {
-		vni    uint32
-		remote netip.Addr
-		port   uint16
-	}
-	seen := map[wire]int{}
+	w := wires{vxlan: map[vxlanWire]int{}, ports: map[uint16]int{}}
 	for i, t := range v.cfg.Tunnels {
 		path := fmt.Sprintf("tunnels[%d]", i)
 		v.tunnelName(path+".name", t.Name)
@@ -92,16 +87,48 @@ func (v *validator) tunnels() {
 		v.holdTime(path+".bgp.hold_time", t.BGP.HoldTime)
 		v.mtu(path, t)
 		v.vxlan(path, t)
-		w := wire{t.VXLAN.VNI, t.Remote, t.VXLAN.Port}
-		if w.vni == 0 || !w.remote.IsValid() || w.port == 0 {
-			continue
-		}
-		if first, taken := seen[w]; taken {
-			v.errorf(path+".vxlan.vni", "tunnels to one peer differ by VNI or port", "VNI %d to %s on port %d is tunnels[%d] already", w.vni, w.remote, w.port, first)
-			continue
-		}
-		seen[w] = i
+		v.wireguard(path, t)
+		v.wire(w, i, path, t)
 	}
+}
+
+// wires are what tunnels are told apart by on the wire, and whose each is.
+type wires struct {
+	vxlan map[vxlanWire]int
+	ports map[uint16]int // of ours: 0 or more for WireGuard, whose port is its own; -1-i for VXLAN
+}
+
+type vxlanWire struct {
+	vni    uint32
+	remote netip.Addr
+	port   uint16
+}
+
+// wire checks that a tunnel cannot be taken for another.
+func (v *validator) wire(w wires, i int, path string, t Tunnel) {
+	if t.Encapsulation == EncapsulationWireGuard {
+		port := t.WireGuard.ListenPort
+		if first, taken := w.ports[port]; taken {
+			v.errorf(path+".wireguard.listen_port", "give each tunnel a port of its own", "%d is the port of tunnels[%d] already", port, max(first, -1-first))
+			return
+		}
+		w.ports[port] = i
+		return
+	}
+	x := vxlanWire{t.VXLAN.VNI, t.Remote, t.VXLAN.Port}
+	if x.vni == 0 || !x.remote.IsValid() || x.port == 0 {
+		return
+	}
+	if first, taken := w.vxlan[x]; taken {
+		v.errorf(path+".vxlan.vni", "tunnels to one peer differ by VNI or port", "VNI %d to %s on port %d is tunnels[%d] already", x.vni, x.remote, x.port, first)
+		return
+	}
+	w.vxlan[x] = i
+	if first, taken := w.ports[x.port]; taken && first >= 0 {
+		v.errorf(path+".vxlan.port", "give each tunnel a port of its own", "%d is the port of tunnels[%d] already", x.port, first)
+		return
+	}
+	w.ports[x.port] = -1 - i
 }
 
 // tunnelName checks a tunnel's name, which becomes an interface's.
@@ -158,22 +185,69 @@ func (v *validator) mtu(path string, t Tunnel) {
 	}
 }
 
-// Overhead is how many bytes the outer packet is larger than the inner one: the
-// outer IP header, UDP, VXLAN and, without GPE, the inner Ethernet header.
+// Overhead is how many bytes the outer packet is larger than the largest inner
+// one: the outer IP and UDP headers, and VXLAN with, but for GPE, the inner
+// Ethernet header, or WireGuard's header and tag. (WireGuard's padding never goes
+// beyond the tunnel's MTU.)
 func (t Tunnel) Overhead() int {
-	n := 20 + 8 + 8
+	n := 20 + 8
 	if t.Remote.Is6() {
-		n = 40 + 8 + 8
+		n = 40 + 8
 	}
-	if !t.VXLAN.GPE {
-		n += 14
+	switch {
+	case t.Encapsulation == EncapsulationWireGuard:
+		return n + 16 + 16
+	case t.VXLAN.GPE:
+		return n + 8
 	}
-	return n
+	return n + 8 + 14
+}
+
+// wireguard checks the keys of the encapsulation.
+func (v *validator) wireguard(path string, t Tunnel) {
+	w := t.WireGuard
+	path += ".wireguard"
+	switch is := t.Encapsulation == EncapsulationWireGuard; {
+	case !v.given(path):
+		if is {
+			v.errorf(path, "add wireguard: {private_key_file: /etc/transitd/wg.key, peer_public_key: …}; transitctl keygen makes keys", "missing")
+		}
+		return
+	case !is:
+		v.errorf(path, "add encapsulation: wireguard, or remove it", "the tunnel's encapsulation is %s", t.Encapsulation)
+		return
+	}
+	v.secretFile(path+".private_key_file", w.PrivateKeyFile)
+	v.secretFile(path+".preshared_key_file", w.PresharedKeyFile)
+	v.secretFile(path+".next_private_key_file", w.NextPrivateKeyFile)
+	if w.NextPrivateKeyFile != "" && w.NextPrivateKeyFile == w.PrivateKeyFile {
+		v.errorf(path+".next_private_key_file", "make a new key with transitctl keygen", "%s is private_key_file already", w.NextPrivateKeyFile)
+	}
+	if w.NextPeerPublicKey != (PublicKey{}) && w.NextPeerPublicKey == w.PeerPublicKey {
+		v.errorf(path+".next_peer_public_key", "give the key that will replace it", "it is peer_public_key already")
+	}
+	for _, p := range []struct {
+		key  string
+		port uint16
+	}{{".listen_port", w.ListenPort}, {".peer_port", w.PeerPort}} {
+		if p.port == azure.ReservedUDPPort && v.given(path+p.key) {
+			v.errorf(path+p.key, "51820 is the usual one", "Azure's host drops UDP port %d", p.port)
+		}
+	}
+	if w.PersistentKeepalive != 0 {
+		v.span(path+".persistent_keepalive", w.PersistentKeepalive, time.Second, 65535*time.Second)
+	}
 }
 
 // vxlan checks the keys of the encapsulation.
 func (v *validator) vxlan(path string, t Tunnel) {
 	x := t.VXLAN
+	if t.Encapsulation == EncapsulationWireGuard {
+		if v.given(path + ".vxlan") {
+			v.errorf(path+".vxlan", "remove it, or give encapsulation: vxlan", "the tunnel's encapsulation is wireguard")
+		}
+		return
+	}
 	if t.Encapsulation == EncapsulationVXLAN && !v.given(path+".vxlan") {
 		v.errorf(path+".vxlan", "add vxlan: {vni: 7700}, with the same number at both ends", "missing")
 	}

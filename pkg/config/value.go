@@ -1,8 +1,10 @@
 package config
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +29,36 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not a time span", text)
 	}
 	*d = Duration(v)
+	return nil
+}
+
+// Listen is an IP address and port to listen on; the zero value is nowhere.
+type Listen struct {
+	netip.AddrPort
+}
+
+// String writes the address and port; nowhere is the empty string.
+func (l Listen) String() string {
+	if !l.IsValid() {
+		return ""
+	}
+	return l.AddrPort.String()
+}
+
+// MarshalText writes the address and port; nowhere is the empty string.
+func (l Listen) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads "127.0.0.1:9477", "[::1]:9477", or "" for nowhere.
+func (l *Listen) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*l = Listen{}
+		return nil
+	}
+	v, err := netip.ParseAddrPort(string(text))
+	if err != nil || v.Port() == 0 || v.Addr().Is4In6() || v.Addr().Zone() != "" {
+		return fmt.Errorf("%q is not an IP address with a port", shorten(string(text)))
+	}
+	l.AddrPort = v
 	return nil
 }
 
@@ -64,6 +96,33 @@ func (d *DSCP) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is neither copy nor a number of 0 to 63", text)
 	}
 	*d = DSCP(v)
+	return nil
+}
+
+// PublicKey is a Curve25519 public key; the zero value means that none is given.
+type PublicKey [32]byte
+
+// String writes the key in base64; the zero value is the empty string.
+func (k PublicKey) String() string {
+	if k == (PublicKey{}) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(k[:])
+}
+
+// MarshalText writes the key in base64.
+func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads 32 bytes in base64, as `wg pubkey` writes them.
+func (k *PublicKey) UnmarshalText(text []byte) error {
+	b, err := base64.StdEncoding.Strict().DecodeString(string(text))
+	if err != nil || len(b) != len(k) {
+		return fmt.Errorf("%q is not a public key: 32 bytes in base64, 44 characters", text)
+	}
+	if PublicKey(b) == (PublicKey{}) {
+		return fmt.Errorf("%q is not a public key but all zero", text)
+	}
+	copy(k[:], b)
 	return nil
 }
 

@@ -46,6 +46,22 @@ func TestMACText(t *testing.T) {
 	}
 }
 
+func TestListenText(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "127.0.0.1:9477", "[::1]:9477", "0.0.0.0:1"} {
+		var l Listen
+		if err := l.UnmarshalText([]byte(text)); err != nil || l.String() != text || l.IsValid() != (text != "") {
+			t.Errorf("%q: %v, %v", text, l, err)
+		}
+	}
+	for _, text := range []string{"localhost:9477", ":9477", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "[fe80::1%eth0]:1", "[::ffff:127.0.0.1]:1"} {
+		l := Listen{netip.MustParseAddrPort("192.0.2.1:1")}
+		if err := l.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is accepted as %v", text, l)
+		}
+	}
+}
+
 func TestDurationText(t *testing.T) {
 	t.Parallel()
 	var d Duration

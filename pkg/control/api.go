@@ -1,5 +1,7 @@
 package control
 
+import "github.com/transitd/transitd/pkg/events"
+
 // SchemaVersion is the value of schema_version in every answer.
 const SchemaVersion = 1
 
@@ -40,9 +42,47 @@ type Status struct {
 	Routes  RouteCounts `json:"routes"`
 	Loops   Loops       `json:"loops"`
 	// Refused counts what was turned away at the node's own doors since the start.
-	Refused  Refused  `json:"refused"`
-	Drain    Drain    `json:"drain"`
+	Refused Refused `json:"refused"`
+	Drain   Drain   `json:"drain"`
+	// Budgets says for each Route Server how many routes it takes, and how many it has.
+	Budgets  []Budget `json:"budgets"`
 	Warnings []string `json:"warnings"`
+	// Advice has an entry for each warning that a command can tell more about.
+	Advice []Advice `json:"advice"`
+}
+
+// Budget is what one Route Server takes of the routes that this node announces.
+type Budget struct {
+	RouteServer string `json:"route_server"`
+	// Level is "ok", "warning" (from 80 % on) or "exceeded".
+	Level string `json:"level"`
+	Used  int    `json:"used"`
+	Limit int    `json:"limit"` // half of what ends the session: an update counts on top of what stands
+	// Aggregated counts routes that an aggregate stands for.
+	Aggregated int `json:"aggregated"`
+	// Held says that there are too many routes, so that the last set that fitted is kept.
+	Held   bool   `json:"held"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Advice is the next step after a warning.
+type Advice struct {
+	Warning string `json:"warning"`
+	Run     string `json:"run"` // a command for a shell on the node
+}
+
+// Readiness says whether a packet of the other side would be carried now.
+type Readiness struct {
+	Version
+	Ready bool `json:"ready"`
+	// Reasons says why not, one sentence each; empty if Ready.
+	Reasons []string `json:"reasons"`
+}
+
+// Events is the answer of /v1/events without follow.
+type Events struct {
+	Version
+	Events []events.Event `json:"events"` // oldest first
 }
 
 // The values of Drain.State.
@@ -102,8 +142,29 @@ type Tunnel struct {
 	Drops map[string]uint64 `json:"drops"`
 	// BFD is null where it is not used.
 	BFD *BFD `json:"bfd"`
+	// WireGuard is null for other encapsulations.
+	WireGuard *WireGuard `json:"wireguard"`
 	// Rebuilt counts how often the device had to be made anew because it had vanished.
 	Rebuilt uint64 `json:"rebuilt"`
+}
+
+// WireGuard is what a tunnel's handshakes came to. There are no secrets in it.
+type WireGuard struct {
+	PublicKey     string `json:"public_key"` // ours, of the last handshake
+	PeerPublicKey string `json:"peer_public_key"`
+	// HandshakeAgeS is null before the first one. After RekeyAfterS there is a new
+	// one, after RejectAfterS nothing is carried any more.
+	HandshakeAgeS   *uint64 `json:"handshake_age_s"`
+	RekeyAfterS     uint64  `json:"rekey_after_s"`
+	RejectAfterS    uint64  `json:"reject_after_s"`
+	Handshakes      uint64  `json:"handshakes"`
+	Unanswered      uint64  `json:"unanswered"` // of ours
+	Refused         uint64  `json:"refused"`    // messages of handshakes
+	CookiesSent     uint64  `json:"cookies_sent"`
+	CookiesReceived uint64  `json:"cookies_received"`
+	KeyLogged       bool    `json:"key_logged"`
+	// Why says why the tunnel is not up.
+	Why string `json:"why,omitempty"`
 }
 
 // Session is one BGP session.
@@ -114,11 +175,14 @@ type Session struct {
 	ASN       uint32 `json:"asn"`
 	State     string `json:"state"` // RFC 4271, section 8.2.2, in lower case
 	Received  int    `json:"received"`
+	Accepted  int    `json:"accepted"` // of the received ones, by the policy
 	Announced int    `json:"announced"`
 	// UptimeS is the time in Established, 0 in any other state.
 	UptimeS uint64 `json:"uptime_s"`
 	// Malformed counts UPDATEs with malformed attributes, which were taken as withdrawals (RFC 7606).
 	Malformed uint64 `json:"malformed"`
+	// Flaps counts how often it left Established.
+	Flaps uint64 `json:"flaps"`
 	// LastError is why the session ended last; empty if it never did.
 	LastError string `json:"last_error,omitempty"`
 }
@@ -286,5 +350,6 @@ const (
 	CodeTooLarge   = "too_large"          // the body is larger than 64 KiB
 	CodeConfig     = "invalid_config"     // the configuration is not valid or cannot be applied while running; nothing was changed
 	CodeStopping   = "stopping"           // the daemon is on its way out
+	CodeBusy       = "busy"               // as many follow events as may
 	CodeInternal   = "internal"           // the daemon could not do it; see its log
 )

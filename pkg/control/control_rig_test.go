@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+
+	"github.com/transitd/transitd/pkg/events"
 )
 
 // fakeDaemon answers with fixed values; block, if set, holds Reload up.
@@ -14,6 +16,7 @@ type fakeDaemon struct {
 	err     error
 	reloads chan ReloadRequest
 	block   chan struct{}
+	log     events.Log
 }
 
 func newFake() *fakeDaemon {
@@ -107,3 +110,5 @@ func (f *fakeDaemon) Drain(_ context.Context, back bool) (Drained, error) {
 	}
 	return d, f.err
 }
+
+func (f *fakeDaemon) Events() *events.Log { return &f.log }

@@ -7,6 +7,7 @@
 //	GET  /v1/bgp/routes?direction=D&peer=P   BGPRoutes; D is received or announced, P a name or an address
 //	GET  /v1/routes                      Routes: what stands in the kernel, and what was refused
 //	GET  /v1/explain?target=T            Explanation; T is a prefix or an address
+//	GET  /v1/events?since=N              Events; with follow=1 as server-sent events, without an end
 //	POST /v1/reload                      Reload; the body is empty or a ReloadRequest
 //
 // Every answer is one JSON object with schema_version 1; fields are added to it,
@@ -24,6 +25,6 @@
 // Server.Run owns net/http's goroutines and returns when they are gone. Lock
 // makes sure that one daemon owns a socket, and cleans up after a dead one.
 //
-// Not here: the meaning of the answers (pkg/daemon has Node's implementation),
-// server-sent events, TCP listeners.
+// Not here: the meaning of the answers (pkg/daemon has them), and TCP listeners:
+// pkg/observe offers over HTTP what only reads.
 package control

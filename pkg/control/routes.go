@@ -9,29 +9,36 @@ import (
 	"strings"
 )
 
-// dispatch finds what is asked for and asks the daemon.
-func (s *Server) dispatch(r *http.Request) (any, error) {
-	type endpoint struct {
-		method string
-		params []string
-		answer func(r *http.Request, q url.Values) (any, error)
-	}
-	endpoints := map[string]endpoint{
+// endpoint is one path of the API.
+type endpoint struct {
+	method string
+	params []string
+	answer func(r *http.Request, q url.Values) (any, error)
+}
+
+func (s *Server) endpoints() map[string]endpoint {
+	return map[string]endpoint{
 		"/v1/status":     {http.MethodGet, nil, s.status},
 		"/v1/tunnels":    {http.MethodGet, nil, s.tunnels},
 		"/v1/bgp":        {http.MethodGet, nil, s.sessions},
 		"/v1/bgp/routes": {http.MethodGet, []string{"direction", "peer"}, s.bgpRoutes},
 		"/v1/routes":     {http.MethodGet, nil, s.routes},
 		"/v1/explain":    {http.MethodGet, []string{"target", "from"}, s.explain},
+		"/v1/events":     {http.MethodGet, []string{"since", "follow"}, s.events},
 		"/v1/reload":     {http.MethodPost, nil, s.reload},
 		"/v1/drain":      {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), false) }},
 		"/v1/undrain":    {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), true) }},
 	}
-	e, ok := endpoints[r.URL.Path]
-	if !ok {
+}
+
+// dispatch finds what is asked for and asks the daemon. With reading it offers
+// only what changes nothing.
+func (s *Server) dispatch(r *http.Request, reading bool) (any, error) {
+	e, ok := s.endpoints()[r.URL.Path]
+	if !ok || reading && e.method != http.MethodGet {
 		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf("no such path: %.200q", r.URL.Path)}
 	}
-	if r.Method != e.method {
+	if r.Method != e.method && (r.Method != http.MethodHead || e.method != http.MethodGet) {
 		return nil, &Error{Code: CodeMethod, Message: fmt.Sprintf("%s wants %s, not %.20q", r.URL.Path, e.method, r.Method)}
 	}
 	q, err := url.ParseQuery(r.URL.RawQuery)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/transitd/transitd/pkg/events"
 )
 
 // Limits of a server. They are generous for a person with curl and tight for anything that misbehaves.
@@ -20,6 +22,7 @@ const (
 	maxBody        = 64 << 10         // bytes; a ReloadRequest has about 20
 	maxHeader      = 8 << 10          // bytes
 	maxConns       = 64               // connections at once; more wait in the socket's backlog
+	maxStreams     = 16               // of them following events, so that there is always room for a question
 	headerTimeout  = 5 * time.Second  // from the connection to the end of the request's header
 	readTimeout    = 10 * time.Second // to the end of its body
 	writeTimeout   = 10 * time.Second // from the complete answer in memory to its last byte
@@ -40,6 +43,8 @@ type Daemon interface {
 	// Drain begins to take the node out of the traffic, or brings it back, and
 	// returns at once; Status tells how far it is.
 	Drain(ctx context.Context, back bool) (Drained, error)
+	// Events remembers what happened.
+	Events() *events.Log
 }
 
 // Error is a failure with the code that the client is told.
@@ -57,6 +62,7 @@ type Server struct {
 	daemon  Daemon
 	log     *zap.Logger
 	refused atomic.Uint64
+	streams chan struct{} // a place for each
 }
 
 // NewServer makes a server that asks d. A nil log discards.
@@ -64,7 +70,7 @@ func NewServer(d Daemon, log *zap.Logger) *Server {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &Server{daemon: d, log: log}
+	return &Server{daemon: d, log: log, streams: make(chan struct{}, maxStreams)}
 }
 
 // Refused counts requests that were garbage, unknown or too slow.
@@ -73,6 +79,7 @@ func (s *Server) Refused() uint64 { return s.refused.Load() }
 // Run serves until ctx is done, lets answers that are under way finish (2 s), and
 // returns when all its goroutines have ended. It closes l. A clean stop is nil.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	stop := ctx.Done()
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
 		ReadHeaderTimeout: headerTimeout,
@@ -85,7 +92,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     zap.NewStdLog(s.log.Named("http")),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, c.(*trackedConn))
+			return context.WithValue(context.WithValue(ctx, connKey{}, c.(*trackedConn)), stopKey{}, stop)
 		},
 		ConnState: s.connState,
 	}
@@ -114,6 +121,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // connKey finds a request's connection in its context.
 type connKey struct{}
 
+// stopKey finds in a request's context the channel that is closed when the server is to stop.
+type stopKey struct{}
+
 // connState counts connections whose request never reached serve: what came was not HTTP, or not in time.
 func (s *Server) connState(c net.Conn, state http.ConnState) {
 	t := c.(*trackedConn)
@@ -133,13 +143,30 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if t, ok := r.Context().Value(connKey{}).(*trackedConn); ok {
 		t.pending.Store(false)
 	}
+	s.answer(w, r, false)
+}
+
+// Reading answers what changes nothing, for a server that anybody may reach:
+// GET and HEAD. What is refused there is not counted.
+func (s *Server) Reading() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, true) })
+}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, reading bool) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	answer, err := s.dispatch(r.WithContext(ctx))
+	answer, err := s.dispatch(r.WithContext(ctx), reading)
+	if f, ok := answer.(*follower); ok && err == nil {
+		s.stream(w, r, f)
+		return
+	}
 	status := http.StatusOK
 	if err != nil {
 		status, answer = s.failure(r, err)
+		if !reading && status < http.StatusInternalServerError && status != http.StatusUnprocessableEntity {
+			s.refused.Add(1)
+		}
 	}
 	s.write(w, r, status, answer)
 }
@@ -176,22 +203,18 @@ func statusOf(code string) int {
 		return http.StatusRequestEntityTooLarge
 	case CodeConfig:
 		return http.StatusUnprocessableEntity
-	case CodeStopping:
+	case CodeStopping, CodeBusy:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
 }
 
-// failure turns an error into an answer. What the client did wrong is counted, what the daemon did is logged.
+// failure turns an error into an answer. What the daemon did wrong is logged.
 func (s *Server) failure(r *http.Request, err error) (int, Failure) {
 	known, ok := errors.AsType[*Error](err)
 	if !ok {
 		known = &Error{Code: CodeInternal, Message: err.Error()}
 		s.log.Error("cannot answer a request", zap.String("path", r.URL.Path), zap.Error(err))
-	}
-	switch known.Code {
-	case CodeNotFound, CodeMethod, CodeBadRequest, CodeTooLarge:
-		s.refused.Add(1)
 	}
 	return statusOf(known.Code), Failure{Version: V1(), Error: ErrorBody{Code: known.Code, Message: known.Message, Config: known.Config}}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/transitd/transitd/bgp"
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/observe"
 )
 
 // open makes everything that has to exist before the tasks run, and notes how it
@@ -21,7 +22,7 @@ func (d *Daemon) open(undo *undoList) error {
 	if err := d.openLocks(p, undo); err != nil {
 		return err
 	}
-	keeper, err := fib.New(fib.KeeperConfig{Log: d.log.Named("fib"), Protocol: p.FIB.Protocol, Tables: p.FIB.Tables})
+	keeper, err := fib.New(fib.KeeperConfig{Log: d.log.Named("fib"), Protocol: p.FIB.Protocol, Tables: p.FIB.Tables, OnRepair: d.story.repaired})
 	if err != nil {
 		return err
 	}
@@ -35,19 +36,22 @@ func (d *Daemon) open(undo *undoList) error {
 	undo.add(func() error { return d.sysctls.restore(d.plan.Load().Sysctls) })
 
 	origins := newOrigins(d.log.Named("probe"))
+	origins.told = d.story.probe
 	undo.add(origins.closeAll)
 	if err := origins.sync(p.Probes); err != nil {
 		return err
 	}
 	d.drainer = newDrainer(d.log.Named("drain"), p.Socket)
-	d.speaker, err = bgp.New(origins.effective(p), bgp.Options{Log: d.log.Named("bgp"), OnRoutes: routes.onRoutes, Stance: d.drainer.stance()})
+	d.drainer.told = d.story.drain
+	d.speaker, err = bgp.New(origins.effective(p), bgp.Options{Log: d.log.Named("bgp"), OnRoutes: routes.onRoutes, OnSession: d.story.session, Stance: d.drainer.stance()})
 	if err != nil {
 		return err
 	}
 	d.drainer.take = d.speaker.Take
 	d.liveness = newLiveness(d.log.Named("bfd"))
+	d.liveness.told = d.story.bfd
 	routes.converged = d.speaker.Converged
-	sockets := &endpoints{log: d.log.Named("tunnel")}
+	sockets := &endpoints{log: d.log.Named("tunnel"), keyLogs: d.opts.KeyLogs}
 	d.machine = &machine{
 		log: d.log, routes: routes, speaker: d.speaker, settings: d.applySysctls, level: d.setLevel,
 		tunnels: &tunnelSet{log: d.log, open: sockets.start, index: deviceIndex}, origins: origins, watch: d.liveness.sync,
@@ -67,6 +71,7 @@ func (d *Daemon) open(undo *undoList) error {
 		return err
 	}
 	d.server = control.NewServer(d, d.log.Named("control"))
+	d.web = newWebServer(d.log.Named("observe"), observe.New(d, d.server.Reading(), d.log.Named("observe")), p.Observe)
 	d.listener, err = d.lock.Listen()
 	return err
 }
@@ -120,6 +125,7 @@ func (d *Daemon) tasks() []task {
 		{"drain", d.drainer.run},
 		{"answer the load balancer", d.answerBalancer},
 		{"supervise", d.supervise},
+		{"observe", d.web.run},
 		{"reload by signal", d.hangups},
 		{"control", func(ctx context.Context) error { return d.server.Run(ctx, d.listener) }},
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,9 @@ import (
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/diag/hairpin"
+	"github.com/transitd/transitd/pkg/events"
+	"github.com/transitd/transitd/pkg/version"
 )
 
 const (
@@ -39,6 +44,9 @@ type Options struct {
 	// DropPrivileges gives up what is not needed once everything runs. It is for
 	// the whole process and cannot be taken back.
 	DropPrivileges bool
+	// KeyLogs is a folder that gets the secrets of all handshakes, for tshark;
+	// empty: none are written. Whoever has them can read the traffic.
+	KeyLogs string
 }
 
 // Daemon is one node. Make it with New, start it with Run.
@@ -49,12 +57,16 @@ type Daemon struct {
 	notify *notifier
 	ready  chan struct{}
 	plan   atomic.Pointer[Plan]
+	events *events.Log
+	story  *chronicle
+	beat   atomic.Int64 // when the supervisor last went round, in ns since 1970
 
 	// change is held while the running configuration changes: by a reload, by a
 	// rebuild of a tunnel, and by the stop.
 	change   sync.Mutex
 	stopping atomic.Bool
-	problem  atomic.Pointer[string] // what the last reload could not do; nil: nothing
+	symptoms atomic.Pointer[map[string]symptoms] // of the tunnels that do not work
+	problem  atomic.Pointer[string]              // what the last reload could not do; nil: nothing
 
 	// Set by Run before ready is closed, constant afterwards.
 	started  time.Time
@@ -67,6 +79,7 @@ type Daemon struct {
 	liveness *liveness
 	drainer  *drainer
 	balancer net.Listener // nil: none is asked for
+	web      *webServer
 	server   *control.Server
 }
 
@@ -83,7 +96,8 @@ func New(c *config.Config, o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{file: o.File, log: o.Log, opts: o, notify: &notifier{log: o.Log}, ready: make(chan struct{})}
+	d := &Daemon{file: o.File, log: o.Log, opts: o, notify: &notifier{log: o.Log}, ready: make(chan struct{}), events: &events.Log{}}
+	d.story = newChronicle(d.events)
 	d.plan.Store(plan)
 	return d, nil
 }
@@ -135,9 +149,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 			return errors.Join(err, g.Wait())
 		}
 	}
+	p := d.plan.Load()
+	d.story.add(events.Node, events.Info, p.Node.Name, "", "running", "transitd %s runs as node %s of site %s, AS %d", version.Get().Version, p.Node.Name, p.Node.Site, p.Node.ASN)
 	close(d.ready)
 	d.notify.ready()
-	p := d.plan.Load()
 	d.log.Info("running", zap.String("node", p.Node.Name), zap.Uint32("asn", p.Node.ASN), zap.Int("tunnels", len(p.Tunnels)), zap.String("socket", p.Socket))
 	select {
 	case <-ctx.Done():
@@ -156,6 +171,7 @@ func (d *Daemon) drain(ctx context.Context) {
 	defer d.change.Unlock()
 	d.stopping.Store(true)
 	d.notify.stopping()
+	d.story.add(events.Node, events.Info, d.plan.Load().Node.Name, "running", "stopping", "stopping: withdrawing routes and ending BGP sessions")
 	d.log.Info("stopping: withdrawing routes and ending BGP sessions")
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
@@ -180,8 +196,11 @@ func (u *undoList) run() error {
 
 // supervise rebuilds tunnels whose device vanished, retries and sweeps routes, and tells the service manager how things are.
 func (d *Daemon) supervise(ctx context.Context) error {
+	d.beat.Store(time.Now().UnixNano())
 	ticker := time.NewTicker(supervision)
 	defer ticker.Stop()
+	patients := &clinic{open: d.watchComebacks, list: map[string]*patient{}}
+	defer patients.close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -189,11 +208,53 @@ func (d *Daemon) supervise(ctx context.Context) error {
 		case <-ticker.C:
 			d.machine.routes.tick()
 			d.rebuildVanished(ctx)
+			d.keepSettings()
 			d.liveness.sync(d.plan.Load().Tunnels)
-			s := d.Status()
+			snap := d.snapshot()
+			snap.Symptoms = patients.round(time.Now(), snap)
+			d.symptoms.Store(&snap.Symptoms)
+			d.story.watch(snap)
+			d.beat.Store(time.Now().UnixNano())
+			s := snap.status()
 			d.notify.status("%s: %d tunnels, %d BGP sessions, %d routes", s.Health, len(s.Tunnels), len(s.BGP), s.Routes.Site+s.Routes.Remote)
 		}
 	}
+}
+
+// watchComebacks begins to look for our own datagrams to a peer that arrive at our card.
+func (d *Daemon) watchComebacks(to netip.Addr) (comebacks, error) {
+	p := d.plan.Load()
+	index, err := deviceIndex(p.Underlay.Interface)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(p.Tunnels, func(t TunnelPlan) bool { return t.Pump.Remote.Addr() == to })
+	if i < 0 || index == 0 {
+		return nil, fmt.Errorf("nothing to watch for at %s", to)
+	}
+	return hairpin.Open(index, p.Tunnels[i].Endpoint.Local.Addr(), to)
+}
+
+// keepSettings sets again what another program changed of the kernel's settings.
+func (d *Daemon) keepSettings() {
+	if !d.change.TryLock() {
+		return // a reload is at work: next time
+	}
+	defer d.change.Unlock()
+	want := d.plan.Load().Sysctls
+	if d.stopping.Load() {
+		return
+	}
+	drifted := d.sysctls.drifted(want)
+	if len(drifted) == 0 {
+		return
+	}
+	if err := d.applySysctls(want); err != nil {
+		d.log.Error("cannot set kernel settings again that another program changed", zap.Error(err), zap.Strings("settings", drifted))
+		return
+	}
+	d.log.Warn("another program changed kernel settings that forwarding needs; they are set again", zap.Strings("settings", drifted))
+	d.story.settings(drifted)
 }
 
 // rebuildVanished makes devices again that somebody deleted.
@@ -213,6 +274,7 @@ func (d *Daemon) rebuildVanished(ctx context.Context) {
 			continue
 		}
 		d.log.Warn("a tunnel's device had vanished and was made again", zap.String("tunnel", name))
+		d.story.add(events.Tunnel, events.Warning, name, "", "", "the device of tunnel %s had been removed by another program and was made again", name)
 	}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -17,8 +18,10 @@ type Difference struct {
 	Lines []string
 	// Remove and Add are names of tunnels; one that changes is in both.
 	Remove, Add []string
-	BGP, FIB    bool
-	LogLevel    bool
+	// Rekey are WireGuard tunnels of which only keys change.
+	Rekey    []string
+	BGP, FIB bool
+	LogLevel bool
 }
 
 // Empty reports whether there is nothing to do.
@@ -47,11 +50,22 @@ func compare(file string, from, to *Plan) *Difference {
 		d.BGP = true
 		d.line("probes of originated prefixes change; they begin anew")
 	}
+	if from.Observe != to.Observe {
+		d.line("observe.listen: %s becomes %s", place(from.Observe), place(to.Observe))
+	}
 	if from.Log.Level != to.Log.Level {
 		d.LogLevel = true
 		d.line("log.level: %s becomes %s", from.Log.Level, to.Log.Level)
 	}
 	return d
+}
+
+// place names where something listens.
+func place(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "nowhere"
+	}
+	return a.String()
 }
 
 // fixed refuses what would be another daemon: its name, where it listens, the
@@ -92,7 +106,10 @@ func (d *Difference) tunnels(from, to *Plan) {
 		case i < 0:
 			d.Remove = append(d.Remove, old.Name)
 			d.line("tunnel %s: removed", old.Name)
-		case !reflect.DeepEqual(old.device(), to.Tunnels[i].device()):
+		case !equal(old.device(), to.Tunnels[i].device()) && old.rekeyed(to.Tunnels[i]):
+			d.Rekey = append(d.Rekey, old.Name)
+			d.line("tunnel %s: its keys change; sessions of keys that stay go on", old.Name)
+		case !equal(old.device(), to.Tunnels[i].device()):
 			d.Remove, d.Add = append(d.Remove, old.Name), append(d.Add, old.Name)
 			d.line("tunnel %s: changed; its device and its BGP session are made anew", old.Name)
 		case !reflect.DeepEqual(old.BFD, to.Tunnels[i].BFD):
@@ -106,6 +123,8 @@ func (d *Difference) tunnels(from, to *Plan) {
 		}
 	}
 }
+
+func equal(a, b TunnelPlan) bool { return reflect.DeepEqual(a, b) }
 
 // device is what the device is made of.
 func (t TunnelPlan) device() TunnelPlan {

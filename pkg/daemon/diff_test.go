@@ -72,6 +72,9 @@ func TestCompare(t *testing.T) {
 		{"policy", nodeYAML, edit(t, nodeYAML, "vnet:", "allow_host_routes: [203.0.113.0/24]\n  vnet:"), Difference{
 			BGP: true, Lines: []string{"policy: changed; all routes are judged anew"},
 		}},
+		{"web server off", nodeYAML, nodeYAML + "observe: {listen: \"\"}\n", Difference{
+			Lines: []string{"observe.listen: 127.0.0.1:9477 becomes nowhere"},
+		}},
 		{"log level", nodeYAML, edit(t, nodeYAML, "level: info", "level: debug"), Difference{
 			LogLevel: true, Lines: []string{"log.level: info becomes debug"},
 		}},

@@ -18,7 +18,7 @@
 // # Goroutines
 //
 // Run owns an errgroup with one task a part: the FIB keeper, the BGP speaker,
-// the control server, the signal loop and the supervisor, which once a second
+// the control server, the web server, the signal loop and the supervisor, which once a second
 // retries what failed, sweeps stale routes once BGP has converged, and makes
 // tunnels again whose device somebody deleted. The first error stops all. Run
 // returns when all have ended and all that was made is removed. Tunnels have
@@ -42,5 +42,6 @@
 // CAP_NET_RAW and CAP_NET_BIND_SERVICE, on all threads, with no_new_privs.
 //
 // Not here: protocols, packets and netlink (except for the facts of the card,
-// underlay.go). Metrics, the status page, BFD and probes are not in this version.
+// underlay.go). What happens is told to pkg/events in words (chronicle.go); the web
+// server (pkg/observe, kept where the configuration wants it by observe.go) only asks.
 package daemon

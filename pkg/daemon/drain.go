@@ -35,7 +35,8 @@ type drainer struct {
 	take func(context.Context, bgp.Stance) error
 	// forwarded counts packets that the kernel has forwarded.
 	forwarded func() (uint64, error)
-	mark      string // the file that says so
+	mark      string                       // the file that says so
+	told      func(from, to control.Drain) // gets each step; it does not wait
 
 	wake chan struct{}
 
@@ -47,7 +48,7 @@ type drainer struct {
 func newDrainer(log *zap.Logger, socket string) *drainer {
 	d := &drainer{
 		log: log, forwarded: forwardedPackets, mark: strings.TrimSuffix(socket, ".sock") + ".drained",
-		wake: make(chan struct{}, 1), state: control.Drain{State: control.DrainNone},
+		told: func(_, _ control.Drain) {}, wake: make(chan struct{}, 1), state: control.Drain{State: control.DrainNone},
 	}
 	if _, err := os.Stat(d.mark); err == nil {
 		d.state = control.Drain{State: control.DrainDone, Safe: true, Note: "drained before the restart; transitctl undrain brings it back"}
@@ -75,8 +76,10 @@ func (d *drainer) set(s control.Drain) {
 	if d.state.State != s.State {
 		d.began = time.Now()
 	}
+	was := d.state
 	d.state = s
 	d.mu.Unlock()
+	d.told(was, s)
 	select {
 	case d.wake <- struct{}{}:
 	default:

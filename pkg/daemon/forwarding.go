@@ -6,40 +6,60 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/transitd/transitd/bgp"
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
 )
 
-// forwards says whether a packet of the other side would be carried now: a
-// tunnel of our own with a session in it, the Route Server's session, and
-// nobody has asked the node to leave. It is what a load balancer wants to know.
+// forwards says whether a packet of the other side would be carried now. It is
+// what a load balancer wants to know.
 func (d *Daemon) forwards() (ok bool, why string) {
-	if s := d.drainer.view().State; s != control.DrainNone {
-		return false, "the node is drained (" + s + ")"
+	if reasons := d.obstacles(); len(reasons) > 0 {
+		return false, strings.Join(reasons, "; ")
+	}
+	return true, "forwarding"
+}
+
+// obstacles says why a packet of the other side would not be carried now: it
+// takes a tunnel of our own with a session in it, the Route Server's session,
+// routes in the kernel, and that nobody has asked the node to leave. It is
+// empty, not nil, if nothing is in the way.
+func (d *Daemon) obstacles() []string {
+	return obstacles(d.drainer.view(), d.machine.tunnels.views(), d.speaker.Sessions(), d.machine.routes.view().Err)
+}
+
+func obstacles(drain control.Drain, tunnels []TunnelView, sessions []bgp.Session, kernel error) []string {
+	list := []string{}
+	if drain.State != control.DrainNone {
+		list = append(list, "the node is drained ("+drain.State+")")
 	}
 	alive := map[policy.Role]int{}
 	wanted := map[policy.Role]int{}
 	up := map[string]bool{}
-	for _, t := range d.machine.tunnels.views() {
+	for _, t := range tunnels {
 		up[t.Plan.Name] = t.Up
 	}
-	for _, s := range d.speaker.Sessions() {
+	for _, s := range sessions {
 		wanted[s.Role]++
 		if s.State == control.SessionEstablished && (s.Role == policy.RouteServer || up[s.Name]) {
 			alive[s.Role]++
 		}
 	}
-	switch {
-	case wanted[policy.Tunnel] > 0 && alive[policy.Tunnel] == 0:
-		return false, "no tunnel to another site works"
-	case wanted[policy.RouteServer] > 0 && alive[policy.RouteServer] == 0:
-		return false, "no session with a Route Server works"
+	if wanted[policy.Tunnel] > 0 && alive[policy.Tunnel] == 0 {
+		list = append(list, "no tunnel to another site works")
 	}
-	return true, "forwarding"
+	if wanted[policy.RouteServer] > 0 && alive[policy.RouteServer] == 0 {
+		list = append(list, "no session with a Route Server works")
+	}
+	if kernel != nil {
+		list = append(list, fmt.Sprintf("the kernel does not take the routes: %v", kernel))
+	}
+	return list
 }
 
 // answerBalancer serves the load balancer's probe until ctx is done.

@@ -28,6 +28,8 @@ type liveness struct {
 	index func(name string) (int, error) // of a Linux device, 0 if it is not there
 	// failed gets the names of tunnels through which nothing gets any more.
 	failed chan failure
+	// told gets each change of a session; it does not wait.
+	told func(tunnel string, c bfd.Change)
 
 	mu   sync.Mutex
 	list map[string]*watched
@@ -46,7 +48,7 @@ type failure struct{ tunnel, reason string }
 
 func newLiveness(log *zap.Logger) *liveness {
 	return &liveness{
-		log: log, index: deviceIndex, failed: make(chan failure, 64), list: map[string]*watched{},
+		log: log, index: deviceIndex, failed: make(chan failure, 64), told: func(string, bfd.Change) {}, list: map[string]*watched{},
 		start: func(c bfd.Config) (bfdSession, error) { return bfd.Start(c) },
 	}
 }
@@ -107,6 +109,7 @@ func (l *liveness) config(t TunnelPlan) bfd.Config {
 // changed is called by a session, which must not wait. Only what was up can
 // fail; a peer that says it goes on purpose has not failed (RFC 5882, section 3.2).
 func (l *liveness) changed(name string, c bfd.Change) {
+	l.told(name, c)
 	if !c.Failure() {
 		return
 	}

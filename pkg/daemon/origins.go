@@ -19,6 +19,8 @@ type origins struct {
 	log *zap.Logger
 	// changed has a word in it when a probe's answer has changed.
 	changed chan struct{}
+	// told gets each change of a probe; it does not wait.
+	told func(name string, up bool, reason string)
 
 	mu   sync.Mutex
 	list []*runningProbe
@@ -31,7 +33,9 @@ type runningProbe struct {
 	ended chan struct{}
 }
 
-func newOrigins(log *zap.Logger) *origins { return &origins{log: log, changed: make(chan struct{}, 1)} }
+func newOrigins(log *zap.Logger) *origins {
+	return &origins{log: log, changed: make(chan struct{}, 1), told: func(string, bool, string) {}}
+}
 
 // sync starts and ends probes; those that stay the same go on.
 func (o *origins) sync(plan []ProbePlan) error {
@@ -62,7 +66,8 @@ func (o *origins) sync(plan []ProbePlan) error {
 func (o *origins) begin(p ProbePlan) (*runningProbe, error) {
 	c := p.Check
 	c.Log = o.log
-	c.OnChange = func(bool, string) {
+	c.OnChange = func(up bool, reason string) {
+		o.told(c.Name, up, reason)
 		select {
 		case o.changed <- struct{}{}:
 		default: // there is one already

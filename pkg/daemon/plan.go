@@ -16,6 +16,7 @@ import (
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/vxlan"
+	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
 // Plan is a configuration translated for the components, and everything that a
@@ -34,6 +35,8 @@ type Plan struct {
 	Probes []ProbePlan
 	// HealthListen is where a load balancer asks; invalid: nowhere.
 	HealthListen netip.AddrPort
+	// Observe is where the web server listens; invalid: nowhere.
+	Observe netip.AddrPort
 }
 
 // Identity is who the node is.
@@ -62,9 +65,10 @@ type TunnelPlan struct {
 	Encapsulation string
 	Endpoint      pump.EndpointConfig // shared by tunnels with the same Local; without a logger
 	Pump          pump.TunnelConfig   // without a codec
-	VXLAN         vxlan.Config
-	Sibling       bool       // leads to another NVA of our own site
-	BFD           *BFDTimers // nil: not used
+	VXLAN         *vxlan.Config       // the codec: this one
+	WireGuard     *wireguard.Config   // or this one, without a key log
+	Sibling       bool                // leads to another NVA of our own site
+	BFD           *BFDTimers          // nil: not used
 }
 
 // BFDTimers are those of a tunnel's BFD session.
@@ -84,7 +88,7 @@ type ProbePlan struct {
 func NewPlan(file string, c *config.Config, f Facts) (*Plan, error) {
 	b := planner{file: file, c: c, p: &Plan{
 		Node:   Identity{Name: c.Node.Name, ASN: c.Node.ASN, Site: c.Node.Site},
-		Socket: c.Control.Socket, Log: c.Log, HealthListen: c.HA.ProbeListen,
+		Socket: c.Control.Socket, Log: c.Log, HealthListen: c.HA.ProbeListen, Observe: c.Observe.Listen.AddrPort,
 	}}
 	b.underlay(f)
 	if len(b.errs) > 0 {
@@ -174,49 +178,47 @@ func (b *planner) tunnel(i int) {
 		b.fail(path+".remote", "give the other NVA's address", "%s is the gateway of %s", t.Remote, b.p.Underlay.Interface)
 		return
 	}
-	vx := vxlan.Config{
-		VNI: t.VXLAN.VNI, GPE: t.VXLAN.GPE, LocalMAC: t.VXLAN.MAC, PeerMAC: t.VXLAN.PeerMAC, Local: local, Peer: t.Remote,
-		Addrs: []netip.Addr{t.Address.Addr()}, PeerAddrs: []netip.Addr{t.PeerAddress},
+	if outer := t.MTU + t.Overhead(); outer > b.p.Underlay.MTU {
+		b.fail(path+".mtu", fmt.Sprintf("at most %d fits", b.p.Underlay.MTU-t.Overhead()),
+			"%d and %d bytes of outer headers do not fit the underlay's MTU of %d", t.MTU, t.Overhead(), b.p.Underlay.MTU)
 	}
-	pc := pump.TunnelConfig{
-		Name: t.Name, Remote: netip.AddrPortFrom(t.Remote, t.VXLAN.Port), MTU: t.MTU,
-		Addrs: []netip.Prefix{t.Address}, PeerAddrs: vx.PeerAddrs, DSCP: dscp(t.DSCP),
+	p := TunnelPlan{
+		Name: t.Name, Encapsulation: string(t.Encapsulation), Sibling: b.sibling(t),
+		Pump: pump.TunnelConfig{
+			Name: t.Name, MTU: t.MTU, DSCP: dscp(t.DSCP), Addrs: []netip.Prefix{t.Address}, PeerAddrs: []netip.Addr{t.PeerAddress},
+		},
+		Endpoint: pump.EndpointConfig{
+			Interface: b.p.Underlay.Interface, Mark: b.c.Routing.Mark, PlainSends: b.c.Underlay.UDPSegmentation == "never",
+		},
 	}
 	if t.Address6.IsValid() {
-		vx.Addrs, vx.PeerAddrs = append(vx.Addrs, t.Address6.Addr()), append(vx.PeerAddrs, t.PeerAddress6)
-		pc.Addrs, pc.PeerAddrs = append(pc.Addrs, t.Address6), vx.PeerAddrs
+		p.Pump.Addrs, p.Pump.PeerAddrs = append(p.Pump.Addrs, t.Address6), append(p.Pump.PeerAddrs, t.PeerAddress6)
 	}
-	if outer := t.MTU + overhead(t); outer > b.p.Underlay.MTU {
-		b.fail(path+".mtu", fmt.Sprintf("at most %d fits", b.p.Underlay.MTU-overhead(t)),
-			"%d and %d bytes of outer headers do not fit the underlay's MTU of %d", t.MTU, overhead(t), b.p.Underlay.MTU)
-	}
-	if _, err := vxlan.New(vx); err != nil {
-		b.fail(path, "", "%v", err)
-	}
-	var timers *BFDTimers
 	if t.BFD.Enabled {
-		timers = &BFDTimers{Interval: t.BFD.Interval.Std(), Multiplier: t.BFD.Multiplier}
+		p.BFD = &BFDTimers{Interval: t.BFD.Interval.Std(), Multiplier: t.BFD.Multiplier}
 	}
-	b.p.Tunnels = append(b.p.Tunnels, TunnelPlan{
-		Name: t.Name, Encapsulation: string(t.Encapsulation), Pump: pc, VXLAN: vx, Sibling: b.sibling(t), BFD: timers,
-		Endpoint: pump.EndpointConfig{
-			Local: netip.AddrPortFrom(local, t.VXLAN.Port), Interface: b.p.Underlay.Interface, Mark: b.c.Routing.Mark,
-			PlainSends: b.c.Underlay.UDPSegmentation == "never",
-		},
-	})
+	if t.Encapsulation == config.EncapsulationWireGuard {
+		b.wireguard(path+".wireguard", t, local, &p)
+	} else {
+		b.vxlan(path, t, local, &p)
+	}
+	b.p.Tunnels = append(b.p.Tunnels, p)
 }
 
-// overhead is what the encapsulation adds to an inner IP packet, in bytes.
-func overhead(t *config.Tunnel) int {
-	const ipv4, ipv6, udp, vxlan, ethernet = 20, 40, 8, 8, 14
-	n := ipv4 + udp + vxlan
-	if t.Remote.Is6() {
-		n += ipv6 - ipv4
+// vxlan adds the codec and the ports of a VXLAN tunnel.
+func (b *planner) vxlan(path string, t *config.Tunnel, local netip.Addr, p *TunnelPlan) {
+	p.Endpoint.Local = netip.AddrPortFrom(local, t.VXLAN.Port)
+	p.Pump.Remote = netip.AddrPortFrom(t.Remote, t.VXLAN.Port)
+	p.VXLAN = &vxlan.Config{
+		VNI: t.VXLAN.VNI, GPE: t.VXLAN.GPE, LocalMAC: t.VXLAN.MAC, PeerMAC: t.VXLAN.PeerMAC, Local: local, Peer: t.Remote,
+		PeerAddrs: p.Pump.PeerAddrs,
 	}
-	if !t.VXLAN.GPE {
-		n += ethernet
+	for _, a := range p.Pump.Addrs {
+		p.VXLAN.Addrs = append(p.VXLAN.Addrs, a.Addr())
 	}
-	return n
+	if _, err := vxlan.New(*p.VXLAN); err != nil {
+		b.fail(path, "", "%v", err)
+	}
 }
 
 // bgp translates the neighbours and what the policy has to know.

@@ -24,8 +24,8 @@ func TestNewPlanFull(t *testing.T) {
 	rs, tr0, tr1 := fullNeighbors()
 	want := &Plan{
 		Node:   Identity{Name: "hub-nva", ASN: 64512, Site: "hub"},
-		Socket: "/run/transitd/hub-nva.sock",
-		Log:    config.Log{Level: "info", Format: "auto"},
+		Socket: "/run/transitd/hub-nva.sock", Observe: addrPort("127.0.0.1:9477"),
+		Log: config.Log{Level: "info", Format: "auto"},
 		Underlay: Underlay{
 			Interface: "eth0", MTU: 1500,
 			Address: addr("192.0.2.4"), Gateway: addr("192.0.2.1"), Subnet: prefix("192.0.2.0/26"),
@@ -93,7 +93,7 @@ func fullTunnels() []TunnelPlan {
 			Name: "tr0", Remote: addrPort("198.51.100.4:4789"), MTU: 1400, DSCP: pump.CopyDSCP,
 			Addrs: prefixes("169.254.77.1/30"), PeerAddrs: []netip.Addr{addr("169.254.77.2")},
 		},
-		VXLAN: vxlan.Config{
+		VXLAN: &vxlan.Config{
 			VNI: 7700, Local: addr("192.0.2.4"), Peer: addr("198.51.100.4"),
 			Addrs: []netip.Addr{addr("169.254.77.1")}, PeerAddrs: []netip.Addr{addr("169.254.77.2")},
 		},
@@ -105,7 +105,7 @@ func fullTunnels() []TunnelPlan {
 			Addrs:     prefixes("169.254.78.1/30", "2001:db8:78::1/64"),
 			PeerAddrs: []netip.Addr{addr("169.254.78.2"), addr("2001:db8:78::2")},
 		},
-		VXLAN: vxlan.Config{
+		VXLAN: &vxlan.Config{
 			VNI: 7701, GPE: true, Local: addr("2001:db8::4"), Peer: addr("2001:db8:1::4"),
 			Addrs:     []netip.Addr{addr("169.254.78.1"), addr("2001:db8:78::1")},
 			PeerAddrs: []netip.Addr{addr("169.254.78.2"), addr("2001:db8:78::2")},

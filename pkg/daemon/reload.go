@@ -66,6 +66,10 @@ func (m *machine) apply(ctx context.Context, d *Difference, from, to *Plan) erro
 		i := slices.IndexFunc(to.Tunnels, func(t TunnelPlan) bool { return t.Name == name })
 		note(m.tunnels.add(to.Tunnels[i]))
 	}
+	for _, name := range d.Rekey {
+		i := slices.IndexFunc(to.Tunnels, func(t TunnelPlan) bool { return t.Name == name })
+		note(m.tunnels.rekey(to.Tunnels[i]))
+	}
 	m.tunnels.order(to.Tunnels)
 	if len(d.Add) > 0 || d.FIB {
 		note(m.settings(to.Sysctls))
@@ -125,6 +129,9 @@ func (d *Daemon) Reload(ctx context.Context, req control.ReloadRequest) (control
 	ctx = context.WithoutCancel(ctx)
 	to, diff, err := d.prepare()
 	if err != nil {
+		if !req.DryRun {
+			d.story.reload(nil, fmt.Errorf("refused, nothing was changed: %w", err))
+		}
 		d.log.Warn("reload refused; nothing was changed", zap.String("file", d.file), zap.Error(err))
 		return control.Reload{}, refusal(err)
 	}
@@ -137,6 +144,9 @@ func (d *Daemon) Reload(ctx context.Context, req control.ReloadRequest) (control
 		answer.Routes = routeChanges(list, to.Node.ASN)
 	}
 	if req.DryRun || diff.Empty() {
+		if !req.DryRun {
+			d.story.reload(nil, nil)
+		}
 		d.log.Info("configuration read again", zap.Bool("changed", answer.Changed), zap.Bool("dry_run", req.DryRun))
 		return answer, nil
 	}
@@ -147,7 +157,9 @@ func (d *Daemon) Reload(ctx context.Context, req control.ReloadRequest) (control
 	}
 	err = d.machine.apply(ctx, diff, d.plan.Load(), to)
 	d.plan.Store(to)
+	d.web.listenAt(to.Observe)
 	d.noteProblem(err)
+	d.story.reload(diff.Lines, err)
 	if err != nil {
 		return answer, fmt.Errorf("the new configuration is in force, but not all of it could be done: %w", err)
 	}

@@ -15,7 +15,9 @@ import (
 	"github.com/transitd/transitd/bgp"
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
 // recorder is all that a machine acts upon, and notes in which order it does.
@@ -65,8 +67,11 @@ func (d *recordedDevice) Close() error {
 	delete(d.r.index, d.name)
 	return d.r.note("close %s", d.name)
 }
-func (d *recordedDevice) Stats() tunnel.Stats { return tunnel.Stats{} }
-func (d *recordedDevice) Up() bool            { return true }
+func (d *recordedDevice) Stats() tunnel.Stats          { return tunnel.Stats{} }
+func (d *recordedDevice) Up() bool                     { return true }
+func (d *recordedDevice) WireGuard() *wireguard.Status { return nil }
+func (d *recordedDevice) ForeignVNI() uint32           { return 0 }
+func (d *recordedDevice) Rekey(wireguard.Config) error { return nil }
 
 func (r *recorder) open(p TunnelPlan) (device, error) {
 	if err := r.note("open %s", p.Name); err != nil {
@@ -238,7 +243,7 @@ func reloader(t *testing.T, text string) *Daemon {
 			t.Fatal(err)
 		}
 	}
-	d := &Daemon{file: file, log: zap.NewNop(), notify: &notifier{log: zap.NewNop()}}
+	d := &Daemon{file: file, log: zap.NewNop(), notify: &notifier{log: zap.NewNop()}, story: newChronicle(&events.Log{})}
 	d.plan.Store(mustPlan(t, nodeYAML))
 	return d
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/version"
+	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
 // snapshot is everything that a status is made of, at one moment.
@@ -25,7 +26,11 @@ type snapshot struct {
 	Strangers    uint64
 	BFD          map[string]bfd.Status
 	Drain        control.Drain
-	Problems     []string // of the daemon itself: a reload that was half done, a sysctl
+	Underlay     string // the card's name
+	Budgets      []bgp.BudgetView
+	Problems     []string            // of the daemon itself: a reload that was half done, a sysctl
+	Symptoms     map[string]symptoms // of the tunnels that do not work
+	Meddling     []string            // what another program did lately and was put right; no reason to be degraded
 }
 
 // status makes the API's answer.
@@ -40,6 +45,7 @@ func (s *snapshot) status() control.Status {
 		BGP:     make([]control.Session, len(s.Sessions)),
 		Routes:  control.RouteCounts{Site: s.Site, Remote: s.Remote, Repaired: s.Repaired},
 		Refused: control.Refused{BGP: s.Strangers}, Drain: s.Drain,
+		Budgets: make([]control.Budget, len(s.Budgets)),
 	}
 	for i, t := range s.Tunnels {
 		st.Tunnels[i] = tunnelStatus(t)
@@ -50,10 +56,16 @@ func (s *snapshot) status() control.Status {
 	for i, b := range s.Sessions {
 		st.BGP[i] = control.Session{
 			Peer: b.Peer.String(), Name: b.Name, Role: b.Role.String(), ASN: b.ASN, State: b.State,
-			Received: b.Received, Announced: b.Announced, UptimeS: uint64(b.Uptime / time.Second), LastError: b.LastError, Malformed: b.Malformed,
+			Received: b.Received, Accepted: b.Accepted, Announced: b.Announced, Flaps: b.Flaps, UptimeS: uint64(b.Uptime / time.Second), LastError: b.LastError, Malformed: b.Malformed,
+		}
+	}
+	for i, b := range s.Budgets {
+		st.Budgets[i] = control.Budget{
+			RouteServer: b.Neighbor, Level: b.Level.String(), Used: b.Count, Limit: b.Limit, Aggregated: b.Aggregated, Held: b.Held, Reason: b.Reason,
 		}
 	}
 	st.Health, st.Warnings = s.health()
+	st.Advice = s.advice()
 	return st
 }
 
@@ -62,6 +74,21 @@ func bfdStatus(b bfd.Status) *control.BFD {
 		State: b.State.String(), IntervalUS: uint64(b.TxInterval / time.Microsecond),
 		DetectUS: uint64(b.DetectionTime / time.Microsecond), Flaps: b.Flaps,
 	}
+}
+
+func wireguardStatus(w *wireguard.Status) *control.WireGuard {
+	c := &control.WireGuard{
+		PublicKey: w.Ours().String(), PeerPublicKey: w.Theirs().String(),
+		Handshakes: w.Handshakes, Unanswered: w.Unanswered, Refused: w.Refused, CookiesSent: w.CookiesSent, CookiesReceived: w.CookiesTaken,
+		KeyLogged: w.KeyLogged,
+	}
+	if now := time.Now(); !w.LastHandshake.IsZero() {
+		age := uint64(now.Sub(w.LastHandshake) / time.Second)
+		c.HandshakeAgeS = &age
+		c.RekeyAfterS, c.RejectAfterS = uint64(wireguard.RekeyAfter/time.Second), uint64(wireguard.RejectAfter/time.Second)
+	}
+	c.Why = w.Why(time.Now())
+	return c
 }
 
 func tunnelStatus(t TunnelView) control.Tunnel {
@@ -73,6 +100,9 @@ func tunnelStatus(t TunnelView) control.Tunnel {
 	}
 	if t.Up {
 		c.State = control.TunnelUp
+	}
+	if w := t.WireGuard; w != nil {
+		c.WireGuard = wireguardStatus(w)
 	}
 	if c.Drops == nil {
 		c.Drops = map[string]uint64{}
@@ -86,18 +116,18 @@ func (s *snapshot) health() (control.Health, []string) {
 	warnings := []string{}
 	tunnelsUp := 0
 	for _, t := range s.Tunnels {
-		b, watched := s.BFD[t.Plan.Name]
-		switch {
-		case !t.Up:
-			warnings = append(warnings, tunnelWarning(t))
-			continue
-		case watched && b.State != bfd.Up && b.Flaps > 0 && b.RemoteState != bfd.AdminDown: // it was up once
-			warnings = append(warnings, fmt.Sprintf("tunnel %s: BFD is %s (%s): nothing gets through", t.Plan.Name, b.State, b.Diagnostic))
+		if w := keyLogWarning(t); w != "" {
+			warnings = append(warnings, w)
 		}
-		tunnelsUp++
+		if w := s.tunnelWarning(t); w != "" {
+			warnings = append(warnings, w)
+		}
+		if t.Up {
+			tunnelsUp++
+		}
 	}
-	if s.Drain.State != "" && s.Drain.State != control.DrainNone {
-		warnings = append(warnings, fmt.Sprintf("the node is being drained (%s): %s", s.Drain.State, s.Drain.Note))
+	if w := s.drainWarning(); w != "" {
+		warnings = append(warnings, w)
 	}
 	sessionsUp := 0
 	for _, b := range s.Sessions {
@@ -105,31 +135,65 @@ func (s *snapshot) health() (control.Health, []string) {
 			sessionsUp++
 		}
 	}
-	warnings = append(warnings, sessionWarnings(s.Sessions)...)
+	for _, down := range downSessions(s.Sessions) {
+		warnings = append(warnings, down.warning())
+	}
 	warnings = append(warnings, routeWarnings(s.Routes)...)
+	for _, b := range s.Budgets {
+		if w := budgetWarning(b); w != "" {
+			warnings = append(warnings, w)
+		}
+	}
 	warnings = append(warnings, s.Problems...)
+	health := control.HealthOK
 	switch {
 	case len(s.Tunnels) > 0 && tunnelsUp == 0, len(s.Sessions) > 0 && sessionsUp == 0:
-		return control.HealthDown, warnings
+		health = control.HealthDown
 	case len(warnings) > 0:
-		return control.HealthDegraded, warnings
+		health = control.HealthDegraded
 	}
-	return control.HealthOK, warnings
+	return health, append(warnings, s.Meddling...)
 }
 
-func tunnelWarning(t TunnelView) string {
+// tunnelWarning says what is wrong with a tunnel; nothing if it works.
+func (s *snapshot) tunnelWarning(t TunnelView) string {
+	b, watched := s.BFD[t.Plan.Name]
 	switch {
+	case works(t, b, watched):
+		return ""
 	case t.Err != nil:
 		return fmt.Sprintf("tunnel %s: %v; tried again every second", t.Plan.Name, t.Err)
 	case !t.Present:
 		return fmt.Sprintf("tunnel %s: its device was removed by another program; it is made again", t.Plan.Name)
-	default:
-		return fmt.Sprintf("tunnel %s: peer MAC not resolved: %s does not answer inside the tunnel", t.Plan.Name, t.Plan.Pump.PeerAddrs[0])
 	}
+	return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, diagnosis(t, s.Symptoms[t.Plan.Name], b))
 }
 
-// sessionWarnings says for each neighbour which of its sessions are down.
-func sessionWarnings(sessions []bgp.Session) (warnings []string) {
+// keyLogWarning is loud, because who has forgotten the flag would not notice.
+func keyLogWarning(t TunnelView) string {
+	if t.WireGuard == nil || !t.WireGuard.KeyLogged {
+		return ""
+	}
+	return fmt.Sprintf("tunnel %s: its secrets are being written to a file (--keylog): whoever has it can read the traffic", t.Plan.Name)
+}
+
+// drainWarning says that planned work is going on.
+func (s *snapshot) drainWarning() string {
+	if s.Drain.State == "" || s.Drain.State == control.DrainNone {
+		return ""
+	}
+	return fmt.Sprintf("the node is being drained (%s): %s", s.Drain.State, s.Drain.Note)
+}
+
+// down are the sessions of one neighbour that are down.
+type down struct {
+	name  string
+	list  []bgp.Session // at least one
+	total int
+}
+
+// downSessions lists the neighbours that have sessions that are down.
+func downSessions(sessions []bgp.Session) (all []down) {
 	var names []string
 	for _, b := range sessions {
 		if !slices.Contains(names, b.Name) {
@@ -137,40 +201,39 @@ func sessionWarnings(sessions []bgp.Session) (warnings []string) {
 		}
 	}
 	for _, name := range names {
-		var down []bgp.Session
-		total := 0
+		d := down{name: name}
 		for _, b := range sessions {
 			if b.Name != name {
 				continue
 			}
-			total++
+			d.total++
 			if b.State != control.SessionEstablished {
-				down = append(down, b)
+				d.list = append(d.list, b)
 			}
 		}
-		if len(down) > 0 {
-			warnings = append(warnings, downWarning(name, down, total))
+		if len(d.list) > 0 {
+			all = append(all, d)
 		}
 	}
-	return warnings
+	return all
 }
 
-func downWarning(name string, down []bgp.Session, total int) string {
-	peers := make([]string, len(down))
-	for i, b := range down {
+func (d down) warning() string {
+	peers := make([]string, len(d.list))
+	for i, b := range d.list {
 		peers[i] = b.Peer.String()
 	}
-	cause := ""
-	if down[0].LastError != "" {
-		cause = ": " + down[0].LastError
+	first, cause := d.list[0], ""
+	if first.LastError != "" {
+		cause = ": " + first.LastError
 	}
 	switch {
-	case down[0].Role == policy.Tunnel:
-		return fmt.Sprintf("tunnel %s: BGP session with %s is down (%s)%s", name, peers[0], down[0].State, cause)
-	case len(down) == 1:
-		return fmt.Sprintf("route server %s: instance %s is down (1 of %d)%s", name, peers[0], total, cause)
+	case first.Role != policy.RouteServer:
+		return fmt.Sprintf("tunnel %s: BGP session with %s is down (%s)%s", d.name, peers[0], first.State, cause)
+	case len(d.list) == 1:
+		return fmt.Sprintf("route server %s: instance %s is down (1 of %d)%s", d.name, peers[0], d.total, cause)
 	default:
-		return fmt.Sprintf("route server %s: instances %s are down (%d of %d)%s", name, strings.Join(peers, " and "), len(down), total, cause)
+		return fmt.Sprintf("route server %s: instances %s are down (%d of %d)%s", d.name, strings.Join(peers, " and "), len(d.list), d.total, cause)
 	}
 }
 

@@ -129,6 +129,8 @@ func TestStatus(t *testing.T) {
 	s.Tunnels = append(s.Tunnels, TunnelView{Plan: TunnelPlan{Name: "tr1", Encapsulation: "vxlan", Pump: pump.TunnelConfig{Remote: addrPort("[2001:db8::1]:4790"), MTU: 1300}}, Err: errors.New("x")})
 	s.Sessions = s.Sessions[:1]
 	s.Sessions[0].Received, s.Sessions[0].Announced, s.Sessions[0].Uptime, s.Sessions[0].LastError = 10, 11, 61*time.Second, "once"
+	s.Sessions[0].Accepted, s.Sessions[0].Flaps = 9, 3
+	s.Budgets = []bgp.BudgetView{{Neighbor: "ars", Level: policy.BudgetWarning, Count: 12, Limit: 13, Aggregated: 14, Held: true, Reason: "full"}}
 	want := control.Status{
 		Version: control.V1(),
 		Node:    control.Node{Name: "hub-nva", ASN: 64512, Site: "hub", Version: version.Get().Version, UptimeS: 3},
@@ -142,11 +144,16 @@ func TestStatus(t *testing.T) {
 		},
 		BGP: []control.Session{{
 			Peer: "192.0.2.68", Name: "ars", Role: "route-server", ASN: 64513, State: "established",
-			Received: 10, Announced: 11, UptimeS: 61, LastError: "once",
+			Received: 10, Accepted: 9, Announced: 11, Flaps: 3, UptimeS: 61, LastError: "once",
 		}},
 		Routes:   control.RouteCounts{Site: 3, Remote: 4, Repaired: 5},
 		Refused:  control.Refused{BGP: 6},
-		Warnings: []string{"tunnel tr1: x; tried again every second"},
+		Budgets:  []control.Budget{{RouteServer: "ars", Level: "warning", Used: 12, Limit: 13, Aggregated: 14, Held: true, Reason: "full"}},
+		Warnings: []string{"tunnel tr1: x; tried again every second", "route server ars: full"},
+		Advice: []control.Advice{
+			{Warning: "tunnel tr1: x; tried again every second", Run: "ip -d link show tr1"},
+			{Warning: "route server ars: full", Run: "transitctl bgp routes --announced ars"},
+		},
 	}
 	if d := diff(want, s.status()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
@@ -157,7 +164,7 @@ func TestStatus(t *testing.T) {
 func TestStatusEmpty(t *testing.T) {
 	t.Parallel()
 	st := (&snapshot{}).status()
-	if st.Tunnels == nil || st.BGP == nil || st.Warnings == nil {
+	if st.Tunnels == nil || st.BGP == nil || st.Warnings == nil || st.Budgets == nil || st.Advice == nil {
 		t.Errorf("a list is null: %+v", st)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/vxlan"
+	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
 // device is a running tunnel. Close waits for its loops and removes the Linux device.
@@ -21,6 +22,12 @@ type device interface {
 	Stats() tunnel.Stats
 	// Up reports whether the device is there and the peer is resolved.
 	Up() bool
+	// WireGuard describes keys and handshakes, nil where there are none; Rekey
+	// takes others.
+	WireGuard() *wireguard.Status
+	// ForeignVNI is the last VNI that the peer sent and that is not the tunnel's, 0: none.
+	ForeignVNI() uint32
+	Rekey(c wireguard.Config) error
 }
 
 // tunnelSet holds the tunnels that run. Its methods may be called at once;
@@ -55,6 +62,10 @@ type TunnelView struct {
 	Err     error
 	Rebuilt uint64
 	Stats   tunnel.Stats
+	// WireGuard is nil for other encapsulations.
+	WireGuard *wireguard.Status
+	// ForeignVNI is a VNI that the peer sends and that is not the tunnel's, 0: none.
+	ForeignVNI uint32
 }
 
 // add starts a tunnel. If that fails the slot is kept, and rebuild tries again.
@@ -74,6 +85,25 @@ func (s *tunnelSet) startLocked(sl *slot) error {
 	}
 	sl.index, sl.err = s.index(sl.plan.Name)
 	return sl.err
+}
+
+// rekey gives a running tunnel other keys.
+func (s *tunnelSet) rekey(p TunnelPlan) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.list {
+		if sl.plan.Name != p.Name {
+			continue
+		}
+		sl.plan = p
+		if sl.dev == nil {
+			return nil // made with them, when it can be made
+		}
+		if err := sl.dev.Rekey(*p.WireGuard); err != nil {
+			return fmt.Errorf("change the keys of tunnel %s: %w", p.Name, err)
+		}
+	}
+	return nil
 }
 
 // remove stops a tunnel and forgets it.
@@ -166,6 +196,7 @@ func (s *tunnelSet) views() []TunnelView {
 			index, err := s.index(sl.plan.Name)
 			v.Present = err == nil && sl.is(index)
 			v.Up = v.Present && sl.dev.Up()
+			v.WireGuard, v.ForeignVNI = sl.dev.WireGuard(), sl.dev.ForeignVNI()
 		}
 		views[i] = v
 	}
@@ -190,6 +221,7 @@ func addStats(a *tunnel.Stats, b tunnel.Stats) {
 	a.TXBytes += b.TXBytes
 	a.RXPackets += b.RXPackets
 	a.RXBytes += b.RXBytes
+	a.Arrived += b.Arrived
 	for reason, n := range b.Drops {
 		if a.Drops == nil {
 			a.Drops = map[string]uint64{}
@@ -201,7 +233,8 @@ func addStats(a *tunnel.Stats, b tunnel.Stats) {
 // endpoints opens tunnels on the sockets that tunnels with the same address and
 // port share. A socket is opened for its first tunnel and closed with its last.
 type endpoints struct {
-	log *zap.Logger
+	log     *zap.Logger
+	keyLogs string // the folder that gets secrets; empty: none are written
 
 	mu   sync.Mutex
 	open map[netip.AddrPort]*shared
@@ -214,10 +247,22 @@ type shared struct {
 
 // start makes a tunnel's device and loops.
 func (e *endpoints) start(p TunnelPlan) (device, error) {
-	codec, err := vxlan.New(p.VXLAN)
+	codec, engine, err := e.codec(p)
 	if err != nil {
-		return nil, fmt.Errorf("make the codec: %w", err)
+		return nil, err
 	}
+	t, err := e.add(p, codec)
+	if err != nil {
+		return nil, errors.Join(err, engine.close())
+	}
+	if engine != nil {
+		engine.serve(p, t)
+	}
+	return &sharedTunnel{Tunnel: t, engine: engine, of: e, at: p.Endpoint.Local}, nil
+}
+
+// add makes the device on the endpoint, which is opened if this is its first.
+func (e *endpoints) add(p TunnelPlan, codec pump.Codec) (*pump.Tunnel, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	sh := e.open[p.Endpoint.Local]
@@ -241,7 +286,7 @@ func (e *endpoints) start(p TunnelPlan) (device, error) {
 		return nil, errors.Join(err, e.releaseLocked(p.Endpoint.Local))
 	}
 	sh.users++
-	return &sharedTunnel{Tunnel: t, of: e, at: p.Endpoint.Local}, nil
+	return t, nil
 }
 
 // releaseLocked closes an endpoint that nobody uses.
@@ -260,13 +305,34 @@ func (e *endpoints) releaseLocked(at netip.AddrPort) error {
 // sharedTunnel is a tunnel that gives its endpoint back.
 type sharedTunnel struct {
 	*pump.Tunnel
-	of *endpoints
-	at netip.AddrPort
+	engine *engine // nil: an encapsulation without
+	of     *endpoints
+	at     netip.AddrPort
 }
+
+// WireGuard describes the tunnel's keys and handshakes, nil if it has none.
+func (t *sharedTunnel) WireGuard() *wireguard.Status {
+	if t.engine == nil {
+		return nil
+	}
+	s := t.engine.device.Status()
+	return &s
+}
+
+// ForeignVNI is the last VNI that the peer sent and that is not the tunnel's, 0: none.
+func (t *sharedTunnel) ForeignVNI() uint32 {
+	if c, ok := t.Codec().(*vxlan.Codec); ok {
+		return c.ForeignVNI()
+	}
+	return 0
+}
+
+// Rekey takes other keys while packets go on.
+func (t *sharedTunnel) Rekey(c wireguard.Config) error { return t.engine.device.Reconfigure(c) }
 
 // Close ends the tunnel, and its endpoint if it was the last one.
 func (t *sharedTunnel) Close() error {
-	err := t.Tunnel.Close()
+	err := errors.Join(t.Tunnel.Close(), t.engine.close())
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
 	if sh := t.of.open[t.at]; sh != nil {

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
 // fakeDevice is a tunnel without packets.
@@ -18,9 +19,12 @@ type fakeDevice struct {
 	closed int
 }
 
-func (d *fakeDevice) Close() error        { d.closed++; return d.err }
-func (d *fakeDevice) Stats() tunnel.Stats { return d.stats }
-func (d *fakeDevice) Up() bool            { return d.up }
+func (d *fakeDevice) Close() error                 { d.closed++; return d.err }
+func (d *fakeDevice) Stats() tunnel.Stats          { return d.stats }
+func (d *fakeDevice) Up() bool                     { return d.up }
+func (d *fakeDevice) WireGuard() *wireguard.Status { return nil }
+func (d *fakeDevice) ForeignVNI() uint32           { return 0 }
+func (d *fakeDevice) Rekey(wireguard.Config) error { return nil }
 
 // bench makes the devices of a tunnelSet and is the kernel's list of them.
 type bench struct {

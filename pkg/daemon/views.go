@@ -12,16 +12,20 @@ import (
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/events"
 )
 
 // The methods of this file, with Reload, are control.Daemon. They are called
 // after Run has opened everything.
 
 // Status is one screen about the node.
-func (d *Daemon) Status() control.Status {
+func (d *Daemon) Status() control.Status { return d.snapshot().status() }
+
+// snapshot looks at everything.
+func (d *Daemon) snapshot() *snapshot {
 	site, remote := d.keeper.Counts()
-	s := snapshot{
-		Node: d.plan.Load().Node, Uptime: time.Since(d.started),
+	s := &snapshot{
+		Node: d.plan.Load().Node, Underlay: d.plan.Load().Underlay.Interface, Uptime: time.Since(d.started),
 		Tunnels: d.machine.tunnels.views(), Sessions: d.speaker.Sessions(), Routes: d.machine.routes.view(),
 		Site: site, Remote: remote, Repaired: d.keeper.Repaired(), Strangers: d.speaker.Strangers(),
 	}
@@ -29,13 +33,16 @@ func (d *Daemon) Status() control.Status {
 		s.Problems = append(s.Problems, *p)
 	}
 	s.Problems = append(s.Problems, d.machine.origins.warnings()...)
-	for _, b := range d.speaker.Budgets() {
-		if b.Level != policy.BudgetOK || b.Aggregated > 0 {
-			s.Problems = append(s.Problems, fmt.Sprintf("route server %s: %s", b.Neighbor, b.Reason))
-		}
+	s.Budgets = d.speaker.Budgets()
+	if p := d.web.problem(); p != "" {
+		s.Problems = append(s.Problems, p)
 	}
+	if p := d.symptoms.Load(); p != nil {
+		s.Symptoms = *p
+	}
+	s.Meddling = d.story.meddled(time.Now())
 	s.BFD, s.Drain = d.liveness.statuses(), d.drainer.view()
-	return s.status()
+	return s
 }
 
 // BGPRoutes lists what neighbours told us or are told.
@@ -149,6 +156,9 @@ func (d *Daemon) Explain(_ context.Context, target, from string) (control.Explan
 	e := explainer{bgp: d.speaker, kernel: d.keeper, plan: d.plan.Load(), refused: d.machine.routes.view().Refused}
 	return e.explain(target, from)
 }
+
+// Events remembers what happened to the node.
+func (d *Daemon) Events() *events.Log { return d.events }
 
 // Drain takes the node out of the traffic, or brings it back.
 func (d *Daemon) Drain(ctx context.Context, back bool) (control.Drained, error) {

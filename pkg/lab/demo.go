@@ -84,7 +84,7 @@ func (l *Lab) Demo(ctx context.Context, o Options, a Audience) (Report, error) {
 		return Report{}, err
 	}
 	if o.Encapsulation == None {
-		return Report{}, errors.New("demo shows both, without encapsulation and with one: give the one with, --encapsulation vxlan")
+		return Report{}, errors.New("demo shows both, without encapsulation and with one: give the one with, --encapsulation vxlan or wireguard")
 	}
 	var err error
 	if o.Transitd, err = findTransitd(o); err != nil {
@@ -168,7 +168,7 @@ func (d *demo) acts() []act {
 		},
 		{
 			"delivery", "With transitd on both NVAs, it arrives",
-			"the same fabric and the same BGP neighbours, now transitd with a VXLAN tunnel; ICMP, UDP and TCP, small and full-size, both ways",
+			"the same fabric and the same BGP neighbours, now transitd with a " + d.options.Encapsulation.title() + " tunnel; ICMP, UDP and TCP, small and full-size, both ways",
 			"no loss, and traceroute names both NVAs",
 			d.delivery,
 		},
@@ -187,7 +187,7 @@ func (d *demo) acts() []act {
 		{
 			"failure", "The tunnel dies and comes back",
 			"the fabric drops everything between the NVAs, then lets it pass again; a steady UDP flow shows what is lost",
-			"routes are withdrawn when the BGP session in the tunnel ends by its hold time, and come back by themselves",
+			"BFD in the tunnel misses three packets, 300 ms apart; routes are withdrawn within a second, and come back by themselves",
 			d.failure,
 		},
 		{

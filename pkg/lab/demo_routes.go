@@ -159,7 +159,7 @@ func (d *demo) cutAndHeal(ctx context.Context, f *findings, flow *probe.Flow) (g
 	if herr := d.Heal(); err != nil || herr != nil {
 		return gone, 0, errors.Join(err, herr)
 	}
-	f.audience.Measured(fmt.Sprintf("cut: AVS' edge had lost the routes to on-prem and the default after %.1f s (hold time of the session in the tunnel: 9 s; there is no BFD in this version)", gone.Seconds()))
+	f.audience.Measured(fmt.Sprintf("cut: AVS' edge had lost the routes to on-prem and the default after %.1f s (by BFD; the hold time of the session in the tunnel is 9 s)", gone.Seconds()))
 	start = time.Now()
 	f.audience.Waiting("routes and packets come back")
 	err = await(ctx, 40*time.Second, func() error {

@@ -29,9 +29,10 @@ func nvaConfig(s state, o Options, node string) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	if err := t.Execute(&b, struct {
-		Socket string
-		Cap    int
-	}{s.socket(node), o.Cap}); err != nil {
+		Socket        string
+		Cap           int
+		Encapsulation encapsulation
+	}{s.socket(node), o.Cap, encapsulation{s, o.Encapsulation, node}}); err != nil {
 		return nil, fmt.Errorf("write the configuration of %s: %w", node, err)
 	}
 	return append(b.Bytes(), o.NVAConfig...), nil

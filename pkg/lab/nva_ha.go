@@ -15,6 +15,7 @@ type haNode struct {
 	RouteServers       string // the third octets of the VNet: 10.0 or 10.1
 	DefaultRoute       string
 	Hub                bool
+	Encapsulation      encapsulation
 	Tunnels            []haTunnel
 }
 
@@ -53,7 +54,10 @@ func newHANode(s state, o Options, node string) (haNode, error) {
 			if nvaName(vnet, i) != node {
 				continue
 			}
-			n := haNode{Name: node, Site: vnet, Cap: o.Cap, Socket: s.socket(node), ASN: asnHubNVA, RouteServers: "10.0", DefaultRoute: "deny", Hub: vnet == "hub"}
+			n := haNode{
+				Name: node, Site: vnet, Cap: o.Cap, Socket: s.socket(node), ASN: asnHubNVA, RouteServers: "10.0", DefaultRoute: "deny", Hub: vnet == "hub",
+				Encapsulation: encapsulation{s, o.Encapsulation, node},
+			}
 			if !n.Hub {
 				n.ASN, n.RouteServers, n.DefaultRoute = asnTransitNVA, "10.1", "announce"
 			}

@@ -26,8 +26,9 @@ type Encapsulation string
 // The encapsulations of this version. With None the NVAs do not run transitd: they speak plain BGP to each other
 // and forward by the guest's routing table, as one would try first. It loops.
 const (
-	None  Encapsulation = "none"
-	VXLAN Encapsulation = "vxlan"
+	None      Encapsulation = "none"
+	VXLAN     Encapsulation = "vxlan"
+	WireGuard Encapsulation = "wireguard"
 )
 
 // Edge is what runs on AVS' and the customer's routers.
@@ -40,6 +41,11 @@ const (
 	BIRD     Edge = "bird"
 	FRR      Edge = "frr"
 )
+
+// title is the name as people write it.
+func (e Encapsulation) title() string {
+	return map[Encapsulation]string{None: "no", VXLAN: "VXLAN", WireGuard: "WireGuard"}[e]
+}
 
 // ErrNotInThisVersion is wrapped by the error for an encapsulation that is planned but not there.
 var ErrNotInThisVersion = errors.New("not in this version of transitlab")
@@ -115,10 +121,10 @@ func (o *Options) Check() error {
 	switch {
 	case o.Scenario != AVSTransit && o.Scenario != DefaultRoute:
 		return fmt.Errorf("scenario %q is unknown: avs-transit or default-route", o.Scenario)
-	case o.Encapsulation == "wireguard" || o.Encapsulation == "ipsec":
-		return fmt.Errorf("encapsulation %s is %w: none or vxlan", o.Encapsulation, ErrNotInThisVersion)
-	case o.Encapsulation != None && o.Encapsulation != VXLAN:
-		return fmt.Errorf("encapsulation %q is unknown: none or vxlan", o.Encapsulation)
+	case o.Encapsulation == "ipsec":
+		return fmt.Errorf("encapsulation %s is %w: none, vxlan or wireguard", o.Encapsulation, ErrNotInThisVersion)
+	case !slices.Contains([]Encapsulation{None, VXLAN, WireGuard}, o.Encapsulation):
+		return fmt.Errorf("encapsulation %q is unknown: none, vxlan or wireguard", o.Encapsulation)
 	case !slices.Contains([]Edge{Embedded, BIRD, FRR}, o.Edge):
 		return fmt.Errorf("edge %q is unknown: gobgp, bird or frr", o.Edge)
 	case o.NVAs < 1 || o.NVAs > maxNVAs:

@@ -89,7 +89,6 @@ func TestOptionsAreChecked(t *testing.T) {
 	}{
 		{"scenario", Options{Scenario: "x"}, false},
 		{"encapsulation", Options{Encapsulation: "x"}, false},
-		{"wireguard", Options{Encapsulation: "wireguard"}, true},
 		{"ipsec", Options{Encapsulation: "ipsec"}, true},
 		{"edge", Options{Edge: "x"}, false},
 		{"name", Options{Name: "A/b"}, false},

@@ -56,8 +56,12 @@ func (p process) alive() bool {
 	if now, _, ok := stat(p.PID); !ok || now != p {
 		return false
 	}
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return n == 0 && (err == nil || errors.Is(err, unix.EINTR))
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		if !errors.Is(err, unix.EINTR) { // which the runtime's own signals cause now and then
+			return n == 0
+		}
+	}
 }
 
 // signal sends to exactly this process; one that is gone is no error.
@@ -88,10 +92,13 @@ func gone(procs []process, wait time.Duration) (left []process) {
 	for {
 		left = left[:0]
 		for _, p := range procs {
-			// An error means that it is no child of ours: init reaps it.
-			_, _ = unix.Wait4(p.PID, nil, unix.WNOHANG, nil)
 			if p.alive() {
 				left = append(left, p)
+				continue
+			}
+			// Another error means that it is no child of ours: init reaps it.
+			for _, err := unix.Wait4(p.PID, nil, unix.WNOHANG, nil); errors.Is(err, unix.EINTR); {
+				_, err = unix.Wait4(p.PID, nil, unix.WNOHANG, nil)
 			}
 		}
 		if len(left) == 0 || time.Now().After(deadline) {

@@ -27,6 +27,35 @@ func TestAProcessIsItsStartTimeToo(t *testing.T) {
 	}
 }
 
+// A signal of the runtime's own interrupts what asks the kernel; that is no news of the process.
+func TestAliveWhileSignalsCome(t *testing.T) {
+	t.Parallel()
+	p, ok := identify(os.Getpid())
+	if !ok {
+		t.Fatal("this process cannot be identified")
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Kill(p.PID, unix.SIGURG)
+			}
+		}
+	}()
+	for i := range 20_000 {
+		if !p.alive() {
+			t.Errorf("this process was taken for dead, asked for the %dth time", i)
+			break
+		}
+	}
+	close(stop)
+	<-done
+}
+
 func TestGoneReapsAndForces(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("sleep", "60")

@@ -2,8 +2,6 @@ package gso_test
 
 import (
 	"bytes"
-	"encoding/binary"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -12,8 +10,12 @@ import (
 	"github.com/transitd/transitd/pkg/packet"
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/gso"
+	"github.com/transitd/transitd/tunnel/streamtest"
 	"github.com/transitd/transitd/tunnel/vxlan"
 )
+
+// mtu is that of the tunnel in the tests of streams.
+const mtu = 1400
 
 // wire is a tunnel without its sockets: what Seal wrote is what Open gets.
 type wire struct {
@@ -44,7 +46,7 @@ func newWire(t testing.TB, gpe bool) *wire {
 func (w *wire) send(pkt []byte) {
 	w.t.Helper()
 	buf := append(make([]byte, w.a.Overhead()), pkt...)
-	start, r := w.a.Seal(buf, w.a.Overhead(), len(pkt))
+	start, _, r := w.a.Seal(buf, w.a.Overhead(), len(pkt))
 	if r != tunnel.DropNone {
 		w.t.Fatalf("seal: %v of % x", r, pkt)
 	}
@@ -85,76 +87,17 @@ func (w *wire) deliver(s *gso.Super) {
 	w.joined += count
 }
 
-// flowOf groups what must keep its order: the 5-tuple, as far as a packet has one.
-func flowOf(p []byte) string {
-	in, _ := packet.Parse(p)
-	ports := []byte{}
-	if (in.Proto == packet.TCP || in.Proto == packet.UDP) && !in.Fragment && in.Transport+4 <= len(p) {
-		ports = p[in.Transport : in.Transport+4]
-	}
-	if in.Version == 4 {
-		return fmt.Sprintf("%d %x %x", in.Proto, p[12:20], ports)
-	}
-	return fmt.Sprintf("%d %x %x", in.Proto, p[8:40], ports)
-}
-
-// plain is a packet without what has no meaning: the identification of an IPv4
-// packet that may not be fragmented (RFC 6864, section 4.1).
-func plain(p []byte) []byte {
-	p = slices.Clone(p)
-	if p[0]>>4 == 4 && binary.BigEndian.Uint16(p[6:])&0x7fff == 0x4000 {
-		old := binary.BigEndian.Uint16(p[10:])
-		good := reference(p[:int(p[0]&15)*4], 0) == 0
-		p[4], p[5], p[10], p[11] = 0, 0, 0, 0
-		if !good {
-			binary.BigEndian.PutUint16(p[10:], old)
-		}
-	}
-	return p
-}
-
 // check compares, flow by flow.
 func (w *wire) check(sent [][]byte) {
 	w.t.Helper()
-	want, got := map[string][][]byte{}, map[string][][]byte{}
-	for _, p := range sent {
-		want[flowOf(p)] = append(want[flowOf(p)], plain(p))
-	}
-	for _, p := range w.got {
-		if len(p) > mtu {
-			w.t.Fatalf("a packet of %d bytes", len(p))
-		}
-		got[flowOf(p)] = append(got[flowOf(p)], plain(p))
-	}
-	if len(w.got) != len(sent) {
-		w.t.Errorf("%d packets in, %d out", len(sent), len(w.got))
-	}
-	for f, list := range want {
-		for i, p := range list {
-			if i >= len(got[f]) || !bytes.Equal(p, got[f][i]) {
-				w.t.Fatalf("flow %s, packet %d of %d: sent\n% x\nreceived\n% x", f, i, len(list), p, got[f][min(i, len(got[f])-1)])
-			}
-		}
+	if err := streamtest.Compare(sent, w.got, mtu); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
-// stream mixes the bursts of several flows, as a wire does.
-func stream(rng *rand.Rand, flows int) (list [][]byte) {
-	senders := make([]*flow, flows)
-	for i := range senders {
-		senders[i] = newFlow(rng, byte(i))
-	}
-	queues := make([][][]byte, flows)
-	for range 20 * flows {
-		i := rng.IntN(flows)
-		if len(queues[i]) == 0 {
-			queues[i] = senders[i].burst()
-		}
-		n := min(len(queues[i]), 1+rng.IntN(40))
-		list = append(list, queues[i][:n]...)
-		queues[i] = queues[i][n:]
-	}
-	return list
+// stream is that of some flows, packet by packet.
+func stream(rng *rand.Rand, flows int) [][]byte {
+	return streamtest.Packets(streamtest.Stream(rng, 0, flows, mtu))
 }
 
 // Whatever is sent through segmentation, encapsulation, decapsulation and
@@ -215,11 +158,11 @@ func isControl(p []byte, info packet.Info) bool {
 
 func TestCoalesceAllocates(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
-	f := &flow{rng: rng, proto: packet.TCP, df: true}
+	f := streamtest.PlainTCP(rng, 1, mtu)
 	var packets [][]byte
 	var infos []packet.Info
 	for range 40 {
-		p := f.packet(1348, 0x10)
+		p := f.Packet(1348, 0x10)
 		info, _ := packet.Parse(p)
 		packets, infos = append(packets, p), append(infos, info)
 	}
@@ -243,10 +186,10 @@ func TestCoalesceAllocates(t *testing.T) {
 
 func BenchmarkCoalesce(b *testing.B) {
 	rng := rand.New(rand.NewPCG(7, 7))
-	f := &flow{rng: rng, proto: packet.TCP, df: true}
+	f := streamtest.PlainTCP(rng, 1, mtu)
 	var packets [][]byte
 	for range 45 {
-		packets = append(packets, f.packet(1348, 0x10))
+		packets = append(packets, f.Packet(1348, 0x10))
 	}
 	saved := bytes.Clone(packets[0])
 	c := gso.NewCoalescer(true)

@@ -95,6 +95,11 @@ func (l *inbound) message(m *udp.Message) {
 	case len(tunnels) == 0:
 		l.blame(nil).Drop(tunnel.DropWrongSource, count)
 		return
+	}
+	for _, t := range tunnels {
+		t.in[l.i].Arrive(count)
+	}
+	switch {
 	case m.Truncated:
 		l.blame(tunnels).Drop(tunnel.DropTruncated, count)
 		return
@@ -118,6 +123,7 @@ func (l *inbound) datagram(tunnels []*Tunnel, d []byte, tos uint8) {
 			continue
 		case r == tunnel.DropNone && kind == tunnel.Control:
 			r = l.control(t, inner)
+		case r == tunnel.DropNone && kind == tunnel.Keepalive:
 		case r == tunnel.DropNone:
 			r = l.packet(t, inner, info, tos)
 		}

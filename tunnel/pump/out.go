@@ -13,8 +13,10 @@ import (
 const (
 	// headroom is the longest encapsulation, in bytes.
 	headroom = 64
+	// tailroom is what an encapsulation may put behind a packet: padding and a tag.
+	tailroom = 64
 	// slot is what one read from the TUN device needs at most.
-	slot = headroom + tun.MaxPacket
+	slot = headroom + tun.MaxPacket + tailroom
 	// It reads into one arena and segments into another, and sends when either
 	// is short of room: 320 KB in all.
 	readArena    = 2 * slot
@@ -28,7 +30,8 @@ type outbound struct {
 	t        *Tunnel
 	i        int
 	count    *tunnel.Counters
-	overhead int
+	overhead int // in front, and trailer at most behind
+	trailer  int
 	header   [tun.HeaderLen]byte
 	vector   tun.Vector
 	read     []byte // arena; readAt is where the next datagram begins
@@ -45,7 +48,7 @@ type outbound struct {
 
 func newOutbound(t *Tunnel, i int) *outbound {
 	l := &outbound{
-		t: t, i: i, count: &t.out[i], overhead: t.cfg.Codec.Overhead(), batch: udp.NewBatch(),
+		t: t, i: i, count: &t.out[i], overhead: t.cfg.Codec.Overhead(), trailer: t.cfg.Codec.Trailer(), batch: udp.NewBatch(),
 		read: make([]byte, readArena), segments: make([]byte, segmentArena), icmp: make([]byte, 0, 2048),
 	}
 	l.sent = func(r *udp.Run) { l.count.Packet(r.Count(), r.Bytes) }
@@ -107,11 +110,10 @@ func (l *outbound) packet(h gso.Header, at, n int) tunnel.DropReason {
 	if info.Len > l.t.cfg.MTU {
 		return l.tooBig(pkt, info)
 	}
-	start, r := l.t.cfg.Codec.Seal(l.read, at, info.Len)
+	start, end, r := l.t.cfg.Codec.Seal(l.read, at, info.Len)
 	if r != tunnel.DropNone {
 		return r
 	}
-	end := at + info.Len
 	if !l.extend(l.read, start, end, info) {
 		l.queue(l.read[start:end], end-start, info, info.Len)
 	}
@@ -153,23 +155,25 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 	if l.split.MaxSegment() > l.t.cfg.MTU {
 		return l.refuse(pkt, info)
 	}
-	size := l.overhead + l.split.MaxSegment()
-	perRun := evenly(l.split.Count(), min(udp.MaxRun, udp.MaxRunBytes/size))
+	most := l.overhead + l.split.MaxSegment() + l.trailer
+	perRun := evenly(l.split.Count(), min(udp.MaxRun, udp.MaxRunBytes/most))
 	for more := true; more; {
-		if l.batch.Full() || len(l.segments)-l.segAt < perRun*size {
+		if l.batch.Full() || len(l.segments)-l.segAt < perRun*most {
 			l.t.lanes.Flush(l.batch, l.sent, l.lost)
 			l.segAt = 0
 		}
-		begin, bytes := l.segAt, 0
+		begin, bytes, size := l.segAt, 0, 0
 		for range perRun {
 			n := l.split.Next(l.segments[l.segAt+l.overhead:])
 			if more = n > 0; !more {
 				break
 			}
-			if _, r := l.t.cfg.Codec.Seal(l.segments, l.segAt+l.overhead, n); r != tunnel.DropNone {
+			start, end, r := l.t.cfg.Codec.Seal(l.segments, l.segAt+l.overhead, n)
+			if r != tunnel.DropNone {
 				return r
 			}
-			l.segAt += l.overhead + n
+			l.segAt = end
+			size = max(size, end-start)
 			bytes += n
 		}
 		if l.segAt > begin {

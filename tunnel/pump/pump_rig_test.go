@@ -1,6 +1,7 @@
 package pump
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -40,6 +41,7 @@ type rig struct {
 	t        testing.TB
 	us, them netns.NS
 	plain    bool // PlainSends
+	queues   int  // 0: two
 }
 
 func newRig(t testing.TB) *rig {
@@ -94,15 +96,18 @@ func (r *rig) pump(ns netns.NS, local, remote string, change func(*vxlan.Config,
 	if change != nil {
 		change(&vx, &cfg)
 	}
-	codec, err := vxlan.New(vx)
-	if err != nil {
-		r.t.Fatal(err)
+	if cfg.Codec == nil {
+		codec, err := vxlan.New(vx)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		cfg.Codec = codec
 	}
-	cfg.Codec = codec
+	var err error
 	var e *Endpoint
 	var tn *Tunnel
 	err = ns.Do(func() (err error) {
-		e, err = Listen(EndpointConfig{Local: netip.AddrPortFrom(vx.Local, cfg.Remote.Port()), Interface: "eth0", Queues: 2, PlainSends: r.plain})
+		e, err = Listen(EndpointConfig{Local: netip.AddrPortFrom(vx.Local, cfg.Remote.Port()), Interface: "eth0", Queues: cmp.Or(r.queues, 2), PlainSends: r.plain})
 		if err != nil {
 			return err
 		}

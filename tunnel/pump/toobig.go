@@ -46,23 +46,22 @@ func (l *outbound) refuse(pkt []byte, info packet.Info) tunnel.DropReason {
 
 // fragment sends an IPv4 packet in pieces (RFC 791, section 3.2).
 func (l *outbound) fragment(pkt []byte, info packet.Info) tunnel.DropReason {
-	overhead := l.t.cfg.Codec.Overhead()
 	for done := 0; done < info.Len-info.Transport; {
-		if l.batch.Full() || len(l.segments)-l.segAt < overhead+l.t.cfg.MTU {
+		if l.batch.Full() || len(l.segments)-l.segAt < l.overhead+l.t.cfg.MTU+l.trailer {
 			l.t.lanes.Flush(l.batch, l.sent, l.lost)
 			l.segAt = 0
 		}
-		at := l.segAt + overhead
+		at := l.segAt + l.overhead
 		n, next := packet.Fragment4(l.segments[at:], pkt, info, l.t.cfg.MTU, done)
 		if n == 0 {
 			return tunnel.DropTooBig
 		}
-		start, r := l.t.cfg.Codec.Seal(l.segments, at, n)
+		start, end, r := l.t.cfg.Codec.Seal(l.segments, at, n)
 		if r != tunnel.DropNone {
 			return r
 		}
-		l.queue(l.segments[start:at+n], at+n-start, info, n)
-		l.segAt, done = at+n, next
+		l.queue(l.segments[start:end], end-start, info, n)
+		l.segAt, done = end, next
 	}
 	return tunnel.DropNone
 }

@@ -23,24 +23,38 @@ const (
 	solicitSlow = 30 * time.Second
 )
 
-// Codec is what an encapsulation has to do; *vxlan.Codec does. Seal and Open
-// are called from several goroutines at once and must not allocate.
+// Codec is what an encapsulation has to do; *vxlan.Codec and *wireguard.Device
+// do. Seal and Open are called from several goroutines at once and must not
+// allocate.
 type Codec interface {
-	// Overhead is how many bytes Seal puts in front of a packet.
+	// Overhead is how many bytes Seal puts in front of a packet, and Trailer how
+	// many at most behind it.
 	Overhead() int
+	Trailer() int
 	// Seal encapsulates the IP packet buf[off:off+n] in place; off is at least
-	// Overhead. The datagram is then buf[start:off+n].
-	Seal(buf []byte, off, n int) (start int, r tunnel.DropReason)
+	// Overhead, and Trailer bytes behind the packet are free. The datagram is
+	// then buf[start:end]: equally long for packets that are equally long.
+	Seal(buf []byte, off, n int) (start, end int, r tunnel.DropReason)
 	// Open finds the IP packet in a datagram, a part of the same memory.
 	// DropWrongVNI says that another tunnel of the peer may know the datagram.
 	Open(datagram []byte) (inner []byte, info packet.Info, kind tunnel.Kind, r tunnel.DropReason)
 	// Control takes what Open called tunnel.Control, and appends an answer to dst if one is due.
 	Control(dst, message []byte) (reply []byte, r tunnel.DropReason)
+	// Resolved reports whether the peer has been found: packets can be sent.
+	Resolved() bool
+}
+
+// solicitor is a codec whose peer's overlay addresses have to be asked for.
+type solicitor interface {
 	// Solicit appends a datagram that asks where the peer's overlay address
 	// number i is, or nothing.
 	Solicit(dst []byte, i int) []byte
-	// Resolved reports whether the peer has been found.
-	Resolved() bool
+}
+
+// protocol is a codec with messages and timers of its own: handshakes. Run does
+// them until the context ends.
+type protocol interface {
+	Run(ctx context.Context, send func(datagram []byte) error)
 }
 
 // DSCP is the code point of outer packets, 0 to 63, or CopyDSCP.
@@ -67,6 +81,9 @@ type TunnelConfig struct {
 	Codec       Codec
 	DSCP        DSCP
 	SourcePorts int // outer source ports, 0: 64
+	// FromEndpoint sends all from the endpoint's own port instead: what a peer
+	// expects that answers to where a packet came from.
+	FromEndpoint bool
 }
 
 // Tunnel is a running tunnel.
@@ -91,8 +108,8 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 	if cfg.SourcePorts <= 0 {
 		cfg.SourcePorts = defaultLanes
 	}
-	if need := cfg.Codec.Overhead(); need > headroom {
-		return nil, fmt.Errorf("tunnel %s: the encapsulation takes %d bytes in front of a packet, there are %d", cfg.Name, need, headroom)
+	if front, behind := cfg.Codec.Overhead(), cfg.Codec.Trailer(); front > headroom || behind > tailroom {
+		return nil, fmt.Errorf("tunnel %s: the encapsulation takes %d and %d bytes around a packet, there are %d and %d", cfg.Name, front, behind, headroom, tailroom)
 	}
 	t := &Tunnel{cfg: cfg, e: e, log: e.log.With(zap.String("tunnel", cfg.Name))}
 	// The message enters by the device, where the kernel takes no source address of its own for true.
@@ -106,7 +123,9 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 	t.in = make([]tunnel.Counters, e.cfg.Queues)
 	t.out = make([]tunnel.Counters, e.cfg.Queues)
 	var err error
-	if t.lanes, err = udp.Connect(e.socket(), cfg.Remote, cfg.SourcePorts); err != nil {
+	if cfg.FromEndpoint {
+		t.lanes = e.receivers[0].Lane(cfg.Remote)
+	} else if t.lanes, err = udp.Connect(e.socket(), cfg.Remote, cfg.SourcePorts); err != nil {
 		return nil, err
 	}
 	if e.cfg.PlainSends {
@@ -125,7 +144,10 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 func (t *Tunnel) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
-	t.ended.Go(func() { t.solicit(ctx) })
+	if p, ok := t.cfg.Codec.(protocol); ok {
+		t.ended.Go(func() { p.Run(ctx, t.lanes.Send) })
+	}
+	t.ended.Go(func() { t.watch(ctx) })
 }
 
 // Name is the name of the tunnel and its device.
@@ -134,7 +156,10 @@ func (t *Tunnel) Name() string { return t.cfg.Name }
 // MTU is the largest inner packet, in bytes.
 func (t *Tunnel) MTU() int { return t.cfg.MTU }
 
-// Up reports whether the device is there and the peer's link-layer address is known.
+// Codec is what encapsulates.
+func (t *Tunnel) Codec() Codec { return t.cfg.Codec }
+
+// Up reports whether the device is there and the peer has been found.
 func (t *Tunnel) Up() bool { return t.cfg.Codec.Resolved() && t.dev.Present() }
 
 // Stats counts what the tunnel carried and dropped since it was made.
@@ -161,10 +186,11 @@ func (t *Tunnel) Close() error {
 	return errors.Join(t.dev.Close(), t.lanes.Close())
 }
 
-// solicit asks for the peer's link-layer address each second while it is not
-// known or nothing comes from the peer, which may have been replaced (compare
-// RFC 4861, section 7.3), and now and then otherwise.
-func (t *Tunnel) solicit(ctx context.Context) {
+// watch says when the peer has been found. A codec that has to ask for the
+// peer's link-layer address asks each second while it is not known or nothing
+// comes from the peer, which may have been replaced (compare RFC 4861, section
+// 7.3), and now and then otherwise.
+func (t *Tunnel) watch(ctx context.Context) {
 	ticker := time.NewTicker(solicitFast)
 	defer ticker.Stop()
 	var heard uint64
@@ -193,8 +219,12 @@ func (t *Tunnel) solicit(ctx context.Context) {
 // worth a word: the next second asks again, and Up tells.
 func (t *Tunnel) ask() {
 	var buf [256]byte
+	s, ok := t.cfg.Codec.(solicitor)
+	if !ok {
+		return
+	}
 	for i := range t.cfg.PeerAddrs {
-		if b := t.cfg.Codec.Solicit(buf[:0], i); len(b) > 0 {
+		if b := s.Solicit(buf[:0], i); len(b) > 0 {
 			_ = t.lanes.Send(b)
 		}
 	}

@@ -2,6 +2,7 @@ package udp
 
 import (
 	"errors"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -107,22 +108,20 @@ func unsegmentable(err error) bool {
 
 // one sends a run's datagrams without UDP_SEGMENT.
 func (l *Lanes) one(fd int, b *Batch, i int, sent, lost func(r *Run)) {
-	whole := b.Runs[i]
+	whole, part := b.Runs[i], &b.Runs[i] // a part of its own would escape to the callbacks: an allocation for each datagram
 	for buf := whole.Buf; len(buf) > 0; {
-		part := whole
 		part.Buf = buf[:min(len(buf), whole.Size)]
 		part.Bytes = whole.Bytes * len(part.Buf) / len(whole.Buf)
 		buf = buf[len(part.Buf):]
-		b.Runs[i] = part
 		l.prepare(b, i)
 		_, err := mmsg(unix.SYS_SENDMMSG, fd, b.msgs[i:i+1])
 		if err != nil && transient(err) {
 			_, err = mmsg(unix.SYS_SENDMMSG, fd, b.msgs[i:i+1])
 		}
 		if err != nil {
-			lost(&part)
+			lost(part)
 		} else {
-			sent(&part)
+			sent(part)
 		}
 	}
 }
@@ -142,4 +141,7 @@ func (l *Lanes) prepare(b *Batch, i int) {
 		n += putControl(c[n:], unix.IPPROTO_UDP, unix.UDP_SEGMENT, uint16(r.Size))
 	}
 	b.msgs[i].hdr.SetControllen(n)
+	if l.to != nil {
+		b.msgs[i].hdr.Name, b.msgs[i].hdr.Namelen = (*byte)(unsafe.Pointer(&l.to.raw)), l.to.len
+	}
 }

@@ -15,7 +15,7 @@ type mmsghdr struct {
 // mmsg is recvmmsg(2) or sendmmsg(2), without waiting. As it does not block it
 // is a raw system call: the Go scheduler is not told, and so does not give this
 // thread's processor away while the kernel sends 64 KB through a whole network
-// stack (BenchmarkFlush; docs/performance.md).
+// stack (docs/performance.md).
 func mmsg(trap uintptr, fd int, v []mmsghdr) (int, error) {
 	for {
 		n, _, e := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)), unix.MSG_DONTWAIT, 0, 0)

@@ -26,6 +26,7 @@ const (
 // Receiver reads datagrams in batches. One goroutine uses it.
 type Receiver struct {
 	fd      int
+	port    uint16 // its own
 	msgs    [batch]mmsghdr
 	iovs    [batch]unix.Iovec
 	names   [batch]unix.RawSockaddrInet6 // the larger of the two families
@@ -80,12 +81,13 @@ func newReceiver(cfg Config) (*Receiver, error) {
 			{"let the kernel join datagrams", unix.SOL_UDP, unix.UDP_GRO, 1},
 		}),
 		setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF),
+		setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF), // a Lane sends from here
 		bind(fd, cfg.Local),
 	)
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	r := &Receiver{fd: fd, buf: make([]byte, batch*stride)}
+	r := &Receiver{fd: fd, port: cfg.Local.Port(), buf: make([]byte, batch*stride)}
 	for i := range r.msgs {
 		b := r.buf[i*stride:][:MaxMessage]
 		r.iovs[i].Base = &b[0]

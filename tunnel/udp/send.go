@@ -25,14 +25,16 @@ const (
 type Lanes struct {
 	fds   []int
 	ports []uint16
+	peer  netip.AddrPort
 	v6    bool
-	plain atomic.Bool // UDP_SEGMENT does not work here
+	to    *destination // of sockets that are not connected and belong to a Receiver
+	plain atomic.Bool  // UDP_SEGMENT does not work here
 }
 
 // Connect opens n lanes to a peer, from cfg.Local's address. Ports that are in
 // use are skipped.
 func Connect(cfg Config, peer netip.AddrPort, n int) (*Lanes, error) {
-	l := &Lanes{v6: peer.Addr().Is6()}
+	l := &Lanes{v6: peer.Addr().Is6(), peer: peer}
 	for port := firstPort; len(l.fds) < n; port++ {
 		if port > lastPort {
 			return nil, errors.Join(fmt.Errorf("only %d of %d source ports from %d on are free on %s", len(l.fds), n, firstPort, cfg.Local.Addr()), l.Close())
@@ -92,7 +94,7 @@ func (l *Lanes) Ports() []uint16 { return l.ports }
 // Send sends one datagram by the first lane, for messages of the tunnel itself.
 func (l *Lanes) Send(b []byte) error {
 	for range 2 { // the first error may be an ICMP message about an earlier datagram
-		_, err := unix.Write(l.fds[0], b)
+		err := l.write(b)
 		if err == nil {
 			return nil
 		}
@@ -101,6 +103,14 @@ func (l *Lanes) Send(b []byte) error {
 		}
 	}
 	return unix.ECONNREFUSED
+}
+
+func (l *Lanes) write(b []byte) error {
+	if l.to == nil {
+		_, err := unix.Write(l.fds[0], b)
+		return err
+	}
+	return unix.Sendto(l.fds[0], b, 0, sockaddr(l.peer))
 }
 
 // transient is an error of an earlier datagram, or of nothing: the next try may succeed.
@@ -113,8 +123,11 @@ func transient(err error) bool {
 	return false
 }
 
-// Close closes the sockets.
+// Close closes the sockets, but not those of a Receiver.
 func (l *Lanes) Close() error {
+	if l.to != nil {
+		return nil
+	}
 	var errs []error
 	for _, fd := range l.fds {
 		if err := unix.Close(fd); err != nil {

@@ -296,3 +296,74 @@ func TestSelfTest(t *testing.T) {
 		t.Errorf("with the loopback down: %v", err)
 	}
 }
+
+// A batch allocates nothing, neither where it is sent nor where it is received.
+func TestAllocates(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		ns := loopback(t)
+		r := receiver(t, ns, peer)
+		l := lanes(t, ns, here, peer, 2)
+		l.plain.Store(plain)
+		b, sent, received := NewBatch(), 0, 0
+		whole := pattern(10*1000 + 300)
+		count := func(r *Run) { sent += r.Count() }
+		lose := func(*Run) {}
+		n := testing.AllocsPerRun(100, func() {
+			b.Runs = append(b.Runs[:0], Run{Buf: whole, Size: 1000, TOS: 0xb9, Bytes: len(whole)}, Run{Buf: whole[:5], Size: 5, Lane: 1})
+			l.Flush(b, count, lose)
+			for received < sent {
+				got, err := r.Receive()
+				if err != nil && !errors.Is(err, unix.EAGAIN) {
+					t.Fatal(err)
+				}
+				for i := range got {
+					m := r.Message(i)
+					received += (len(m.Buf) + m.Size - 1) / m.Size
+				}
+			}
+		})
+		if n > 0 || received != 101*12 {
+			t.Errorf("%v allocations, %d of %d datagrams received (without UDP_SEGMENT: %v)", n, received, sent, plain)
+		}
+	}
+}
+
+// A receiver's lane sends from the receiver's own port, whatever the family, and
+// single datagrams as well as runs.
+func TestReceiverLane(t *testing.T) {
+	for _, c := range []struct{ from, to netip.Addr }{{here, peer}, {here6, here6}} {
+		ns := loopback(t)
+		from := receiver(t, ns, c.from)
+		var far *net.UDPConn
+		if err := ns.Do(func() (err error) {
+			far, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(c.to, port+1)))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		defer far.Close() //nolint:errcheck // only read from
+		l := from.Lane(netip.AddrPortFrom(c.to, port+1))
+		if err := l.Send([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		b := NewBatch()
+		b.Runs = append(b.Runs, Run{Buf: []byte("firstsecondlast"), Size: 6})
+		l.Flush(b, func(*Run) {}, func(*Run) { t.Error("a run was lost") })
+		if err := far.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"hello", "firsts", "econdl", "ast"} {
+			buf := make([]byte, 100)
+			n, a, err := far.ReadFromUDPAddrPort(buf)
+			if err != nil || string(buf[:n]) != want || a != netip.AddrPortFrom(c.from, port) {
+				t.Errorf("%q from %s, %v; want %q from port %d", buf[:n], a, err, want, port)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := from.Receive(); !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("the receiver was closed with its lane: %v", err)
+		}
+	}
+}

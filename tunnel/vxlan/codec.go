@@ -74,6 +74,7 @@ type Codec struct {
 	overhead int
 	peer     atomic.Uint64 // MAC address in the low 48 bits
 	resolved atomic.Bool
+	foreign  atomic.Uint32 // the last VNI that was not ours, 0: none
 }
 
 // New makes a codec; it refuses a configuration that could not work.
@@ -111,6 +112,9 @@ func pack(m MAC) uint64 {
 // Overhead is how many bytes Seal puts in front of a packet.
 func (c *Codec) Overhead() int { return c.overhead }
 
+// Trailer is how many bytes Seal puts behind a packet: none.
+func (c *Codec) Trailer() int { return 0 }
+
 // LocalMAC is ours.
 func (c *Codec) LocalMAC() MAC { return c.local }
 
@@ -129,11 +133,16 @@ func putMAC(b []byte, v uint64) {
 // answer, or need not be. Before, packets go to the default one.
 func (c *Codec) Resolved() bool { return c.resolved.Load() }
 
+// ForeignVNI is the last VNI in a datagram of the peer that was not this
+// tunnel's, 0 if there was none. With several tunnels to one peer it may be another one's.
+func (c *Codec) ForeignVNI() uint32 { return c.foreign.Load() }
+
 // Seal writes the headers into the headroom in front of the IP packet
-// buf[off:off+n]; off is at least Overhead. It returns where the datagram starts.
-func (c *Codec) Seal(buf []byte, off, n int) (start int, r tunnel.DropReason) {
+// buf[off:off+n]; off is at least Overhead. The datagram is then buf[start:end].
+func (c *Codec) Seal(buf []byte, off, n int) (start, end int, r tunnel.DropReason) {
+	end = off + n
 	if n == 0 {
-		return off, tunnel.DropNotIP
+		return off, end, tunnel.DropNotIP
 	}
 	v6 := false
 	switch buf[off] >> 4 {
@@ -141,12 +150,12 @@ func (c *Codec) Seal(buf []byte, off, n int) (start int, r tunnel.DropReason) {
 	case 6:
 		v6 = true
 	default:
-		return off, tunnel.DropNotIP
+		return off, end, tunnel.DropNotIP
 	}
 	start = off - c.overhead
 	c.header(buf[start:], v6)
 	if c.cfg.GPE {
-		return start, tunnel.DropNone
+		return start, end, tunnel.DropNone
 	}
 	ether := buf[start+headerLen:]
 	putMAC(ether, c.peer.Load())
@@ -156,7 +165,7 @@ func (c *Codec) Seal(buf []byte, off, n int) (start int, r tunnel.DropReason) {
 		typ = etherIPv6
 	}
 	binary.BigEndian.PutUint16(ether[12:], typ)
-	return start, tunnel.DropNone
+	return start, end, tunnel.DropNone
 }
 
 // header writes the VXLAN header. All reserved bits are sent as zero: the
@@ -184,6 +193,9 @@ func (c *Codec) Open(datagram []byte) (inner []byte, info packet.Info, kind tunn
 		return nil, info, tunnel.Packet, tunnel.DropBadHeader
 	}
 	if vni := binary.BigEndian.Uint32(datagram[4:]) >> 8; vni != c.cfg.VNI {
+		if c.foreign.Load() != vni { // a load costs nothing, a store in two loops would
+			c.foreign.Store(vni)
+		}
 		return nil, info, tunnel.Packet, tunnel.DropWrongVNI
 	}
 	if c.cfg.GPE {

@@ -89,9 +89,9 @@ func TestSealedDatagram(t *testing.T) {
 		buf := bytes.Repeat([]byte{0xee}, off)
 		buf = append(append(buf, pkt...), 0xee, 0xee)
 		want := slices.Concat(bytes.Repeat([]byte{0xee}, off-len(headers)), headers, pkt, []byte{0xee, 0xee})
-		start, r := codec.Seal(buf, off, len(pkt))
-		if r != tunnel.DropNone || start != off-len(headers) || !bytes.Equal(buf, want) {
-			t.Errorf("%s: %v, start %d\n got % x\nwant % x", c.name, r, start, buf, want)
+		start, end, r := codec.Seal(buf, off, len(pkt))
+		if r != tunnel.DropNone || start != off-len(headers) || end != off+len(pkt) || codec.Trailer() != 0 || !bytes.Equal(buf, want) {
+			t.Errorf("%s: %v, %d to %d\n got % x\nwant % x", c.name, r, start, end, buf, want)
 		}
 	}
 }
@@ -115,7 +115,7 @@ func TestSealRefusesWhatIsNotIP(t *testing.T) {
 		c := newCodec(t, change)
 		for _, b := range [][]byte{{}, {0x00}, {0x55, 0}, {0xf4}} {
 			buf := append(make([]byte, 30), b...)
-			if start, r := c.Seal(buf, 30, len(b)); r != tunnel.DropNotIP || start != 30 {
+			if start, _, r := c.Seal(buf, 30, len(b)); r != tunnel.DropNotIP || start != 30 {
 				t.Errorf("% x: %v, start %d", b, r, start)
 			}
 		}

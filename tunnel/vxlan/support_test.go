@@ -75,7 +75,7 @@ const (
 func sealed(t testing.TB, c *Codec, pkt []byte) []byte {
 	t.Helper()
 	buf := append(make([]byte, c.Overhead()), pkt...)
-	start, r := c.Seal(buf, c.Overhead(), len(pkt))
+	start, _, r := c.Seal(buf, c.Overhead(), len(pkt))
 	if r != tunnel.DropNone || start != 0 {
 		t.Fatalf("Seal: %v, start %d", r, start)
 	}

@@ -13,9 +13,15 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs root and network namespaces: left out by -short")
 	}
-	l := &lab{t: t, name: fmt.Sprintf("e2e%dd", os.Getpid())}
+	for _, encapsulation := range []string{"vxlan", "wireguard"} {
+		t.Run(encapsulation, func(t *testing.T) { demo(t, encapsulation) })
+	}
+}
+
+func demo(t *testing.T, encapsulation string) {
+	l := &lab{t: t, name: fmt.Sprintf("e2e%dd%c", os.Getpid(), encapsulation[0])}
 	start := time.Now()
-	out := l.must(l.cmd("demo", "-o", "json"))
+	out := l.must(l.cmd("demo", "-o", "json", "--encapsulation", encapsulation))
 	if took := time.Since(start); took > 5*time.Minute {
 		t.Errorf("the demo took %v", took)
 	}

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/transitd/transitd/pkg/netns/netnstest"
 )
 
 // fourNVAs are those of a lab with two a side.
@@ -79,12 +82,60 @@ func (l *lab) effective(node, prefix string) string {
 
 // TestHA: two NVAs a side, active and standby.
 func TestHA(t *testing.T) {
-	l := upLab(t, "h", "--nvas", "2", "--encapsulation", "vxlan")
+	netnstest.RequireRoot(t)
+	r := newReleases(t)
+	l := upLab(t, "h", "--nvas", "2", "--encapsulation", "vxlan", "--transitd", r.path)
 	l.allHealthy(40 * time.Second)
 	l.play(t, []part{
 		{"silent death", testSilentDeath},
-		{"planned work", testPlannedWork},
+		{"planned work", func(t *testing.T, l *lab) { testPlannedWork(t, l, r) }},
 	})
+}
+
+// releases is a path at which a lab's transitd is replaced, as a package's upgrade would do.
+type releases struct {
+	path   string
+	builds map[string]string // version to program
+}
+
+// newReleases builds two versions, and installs one.
+func newReleases(t *testing.T) *releases {
+	t.Helper()
+	dir := t.TempDir()
+	r := &releases{path: filepath.Join(dir, "transitd"), builds: map[string]string{}}
+	for _, version := range []string{"v98.0.0-before", "v99.0.0-after"} {
+		r.builds[version] = filepath.Join(dir, version)
+		build := exec.Command("go", "build", "-o", r.builds[version],
+			"-ldflags", "-X github.com/transitd/transitd/pkg/version.linkedVersion="+version, "../../../cmd/transitd")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if _, err := output(build); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.install(t, "v98.0.0-before")
+	return r
+}
+
+// install puts another program in the place of the one that may be running.
+func (r *releases) install(t *testing.T, version string) {
+	t.Helper()
+	if err := errors.Join(os.Link(r.builds[version], r.path+".new"), os.Rename(r.path+".new", r.path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// other is a version that is not this one.
+func (r *releases) other(t *testing.T, version string) string {
+	t.Helper()
+	if r.builds[version] == "" {
+		t.Fatalf("version %q runs, want one of %v", version, r.builds)
+	}
+	for v := range r.builds {
+		if v != version {
+			return v
+		}
+	}
+	return ""
 }
 
 // attempts plays a part until it goes well, three times at most: on a machine
@@ -139,15 +190,17 @@ func silentDeath(t *testing.T, l *lab) (err error) {
 	return err
 }
 
-// testPlannedWork: drain, restart, undrain under 10,000 packets a second and 20
-// TCP transfers: nothing is lost.
-func testPlannedWork(t *testing.T, l *lab) {
+// testPlannedWork: drain, restart with another version, undrain under 10,000
+// packets a second and 20 TCP transfers: nothing is lost.
+func testPlannedWork(t *testing.T, l *lab, r *releases) {
 	l.serve("onprem", onpremHost)
-	attempts(t, func() error { return plannedWork(t, l) })
+	attempts(t, func() error { return plannedWork(t, l, r) })
 }
 
-func plannedWork(t *testing.T, l *lab) (err error) {
+func plannedWork(t *testing.T, l *lab, releases *releases) (err error) {
 	const seconds = 25
+	was := l.status("hub-nva").Node.Version
+	next := releases.other(t, was)
 	tcp := make(chan string, 1)
 	go func() {
 		out, err := output(l.in("avs", "iperf3", "-c", onpremHost, "-P", "20", "-b", "5M", "-t", fmt.Sprint(seconds), "-J"))
@@ -174,9 +227,11 @@ func plannedWork(t *testing.T, l *lab) (err error) {
 		t.Fatalf("drain: %v %s", err, out)
 	}
 	t.Logf("drained after %s", time.Since(start).Round(time.Millisecond))
+	releases.install(t, next)
 	l.must(l.cmd("restart", "hub-nva"))
 	l.eventually("the new one answers, drained", 15*time.Second, func() error {
 		var s struct {
+			Node  struct{ Version string }
 			Drain struct{ State string }
 			BGP   []struct{ State string }
 		}
@@ -189,11 +244,12 @@ func plannedWork(t *testing.T, l *lab) (err error) {
 				return fmt.Errorf("%+v", s)
 			}
 		}
-		if s.Drain.State != "drained" {
+		if s.Drain.State != "drained" || s.Node.Version != next {
 			return fmt.Errorf("%+v", s)
 		}
 		return nil
 	})
+	t.Logf("%s was replaced by %s", was, next)
 	l.must(l.ctlCommand("hub-nva", "undrain"))
 	r := <-udp
 	t.Logf("UDP: %d sent, %d lost, longest gap %.1f ms", r.Sent, r.Lost, r.LongestGapMS)

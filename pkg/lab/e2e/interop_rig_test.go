@@ -32,17 +32,16 @@ type farLink struct {
 	bfd string // of tunnels[].bfd; empty: the defaults, 300 ms x 3
 }
 
-func (f farLink) name() string  { return fmt.Sprintf("tr%d", f.n) }
-func (f farLink) nic() string   { return fmt.Sprintf("192.0.2.%d", 10+f.n) }
-func (f farLink) ours() string  { return fmt.Sprintf("169.254.%d.1", 77+f.n) }
-func (f farLink) peer() string  { return fmt.Sprintf("169.254.%d.2", 77+f.n) }
-func (f farLink) asn() int      { return 64513 + f.n }
-func (f farLink) vni() int      { return 7700 + f.n }
-func (f farLink) net(i int) int { return 50 + f.n*100 + i }
+func (f farLink) name() string { return fmt.Sprintf("tr%d", f.n) }
+func (f farLink) nic() string  { return fmt.Sprintf("192.0.2.%d", 10+f.n) }
+func (f farLink) ours() string { return fmt.Sprintf("169.254.%d.1", 77+f.n) }
+func (f farLink) peer() string { return fmt.Sprintf("169.254.%d.2", 77+f.n) }
+func (f farLink) asn() int     { return 64513 + f.n }
+func (f farLink) vni() int     { return 7700 + f.n }
 
-// prefix is one of those that the far NVA announces, host an address of the first.
-func (f farLink) prefix(i int) string { return fmt.Sprintf("10.%d.0.0/24", f.net(i)) }
-func (f farLink) host() string        { return fmt.Sprintf("10.%d.0.1", f.net(0)) }
+// prefix is one of the 2,048 that the far NVA may announce, host an address of the first.
+func (f farLink) prefix(i int) string { return fmt.Sprintf("10.%d.%d.0/24", 64+8*f.n+i/256, i%256) }
+func (f farLink) host() string        { return fmt.Sprintf("10.%d.0.1", 64+8*f.n) }
 
 // farRig is transitd in a namespace, and far NVAs in others, on one switch. The
 // tunnels end in the kernel's vxlan device there.
@@ -53,14 +52,21 @@ type farRig struct {
 	links   []farLink
 	dir     string
 	daemon  *farProgram
+	more    string // of transitd's configuration
 }
 
 // newPair makes everything but what speaks BGP at the far ends.
 func newPair(t *testing.T, links ...farLink) *farRig {
 	t.Helper()
+	return newPairWith(t, "", links...)
+}
+
+// newPairWith is newPair with more in transitd's configuration.
+func newPairWith(t *testing.T, more string, links ...farLink) *farRig {
+	t.Helper()
 	netnstest.RequireRoot(t)
 	t.Parallel() // each in its own namespaces, and most of the time is waiting
-	p := &farRig{t: t, dir: t.TempDir(), links: links}
+	p := &farRig{t: t, dir: t.TempDir(), links: links, more: more}
 	p.sw, p.nva = netnstest.New(t, "sw"), netnstest.New(t, "nva")
 	p.ip(p.sw, "link add br0 type bridge", "addr add 192.0.2.1/26 dev br0", "link set br0 up")
 	p.plug(p.nva, "nva", nodeNIC)
@@ -138,7 +144,7 @@ tunnels:
   - {prefix: 10.60.0.0/24, to: [%s]}
 control: {socket: %s}
 log: {format: console}
-`, tunnels.String(), strings.Join(names, ", "), p.socket()))
+%s`, tunnels.String(), strings.Join(names, ", "), p.socket(), p.more))
 	return file
 }
 
@@ -162,7 +168,8 @@ type bgpStatus struct {
 	Peer, Name, State   string
 	Received, Announced int
 	Malformed           int
-	LastError           string `json:"last_error"`
+	UptimeS             float64 `json:"uptime_s"`
+	LastError           string  `json:"last_error"`
 }
 
 type bfdStatus struct {
@@ -272,7 +279,7 @@ func (p *farRig) dump(n int) {
 	for _, ns := range []netns.NS{p.nva, p.far[n]} {
 		for _, args := range []string{"-br addr", "rule", "route show table all type unicast", "neigh", "-s link"} {
 			out, err := output(ns.Command(context.Background(), "ip", strings.Fields(args)...))
-			p.t.Logf("%s# ip %s\n%s%v", ns.Name, args, out, err)
+			p.t.Logf("%s# ip %s\n%s%v", ns.Name, args, out[:min(len(out), 6000)], err)
 		}
 	}
 }
@@ -378,7 +385,8 @@ func (d *farProgram) alive() error {
 type farOptions struct {
 	passive, graceful, gtsm bool
 	password                string
-	prefixes                int // announced; 0: two
+	prefixes                int      // announced; 0: two
+	these                   []string // announced in place of the link's own
 }
 
 // farView is what the far NVA says of its session with us.
@@ -407,145 +415,11 @@ func withPeers(t *testing.T, f func(t *testing.T, make func(*farRig, int, farOpt
 }
 
 func (o farOptions) nets(f farLink) (list []string) {
+	if len(o.these) > 0 {
+		return o.these
+	}
 	for i := range max(2, o.prefixes) {
 		list = append(list, f.prefix(i))
 	}
 	return list
-}
-
-// farBIRD is BIRD 2.
-type farBIRD struct {
-	*farProgram
-	p *farRig
-	f farLink
-	o farOptions
-}
-
-func newBIRD(p *farRig, n int, o farOptions) farPeer {
-	p.t.Helper()
-	dir := p.t.TempDir()
-	b := &farBIRD{p: p, f: p.links[n], o: o}
-	b.farProgram = &farProgram{
-		t: p.t, ns: p.far[n], dir: dir, name: "bird",
-		argv: []string{"/usr/sbin/bird", "-f", "-c", filepath.Join(dir, "bird.conf"), "-s", filepath.Join(dir, "ctl"), "-P", filepath.Join(dir, "pid")},
-	}
-	b.configure()
-	b.start()
-	p.t.Cleanup(func() {
-		if p.t.Failed() {
-			out, err := b.birdc("show", "protocols", "all", "nva")
-			p.t.Log(out, err)
-			p.dump(n)
-		}
-	})
-	return b
-}
-
-func (b *farBIRD) kind() string { return "BIRD" }
-
-func (b *farBIRD) configure() {
-	var static, keys strings.Builder
-	for _, n := range b.o.nets(b.f) {
-		fmt.Fprintf(&static, "  route %s blackhole;\n", n)
-	}
-	if b.o.passive {
-		keys.WriteString("  passive yes;\n")
-	}
-	if b.o.password != "" {
-		fmt.Fprintf(&keys, "  password %q;\n", b.o.password)
-	}
-	if b.o.gtsm {
-		keys.WriteString("  ttl security yes;\n")
-	}
-	fmt.Fprintf(&keys, "  graceful restart %s;\n", map[bool]string{true: "yes", false: "off"}[b.o.graceful])
-	writeFile(b.t, filepath.Join(b.dir, "bird.conf"), fmt.Sprintf(`log stderr all;
-router id %s;
-protocol device { }
-protocol static told { ipv4;
-%s}
-protocol kernel { ipv4 { export where source = RTS_BGP; }; %s }
-protocol bfd { interface "vx0" { interval 300 ms; multiplier 3; }; }
-protocol bgp nva {
-  local %s as %d;
-  neighbor %s as 64512;
-  direct;
-  bfd on;
-  hold time 90;
-  connect retry time 2;
-  connect delay time 1;
-  error wait time 1, 2;
-%s  ipv4 { import all; next hop self; export where source = RTS_STATIC; };
-}
-`, b.f.peer(), static.String(), map[bool]string{true: "persist; graceful restart;", false: ""}[b.o.graceful],
-		b.f.peer(), b.f.asn(), b.f.ours(), keys.String()))
-}
-
-func (b *farBIRD) birdc(args ...string) (string, error) {
-	return output(exec.Command("birdc", append([]string{"-s", filepath.Join(b.dir, "ctl")}, args...)...))
-}
-
-func (b *farBIRD) must(args ...string) {
-	b.t.Helper()
-	if _, err := b.birdc(args...); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-func (b *farBIRD) view() (v farView, err error) {
-	out, err := b.birdc("show", "protocols", "nva")
-	if err != nil {
-		return v, err
-	}
-	v.established = strings.Contains(out, "Established")
-	if out, err = b.birdc("show", "bfd", "sessions"); err != nil {
-		return v, err
-	}
-	for line := range strings.Lines(out) {
-		if f := strings.Fields(line); len(f) > 2 && f[0] == b.f.ours() {
-			v.bfdUp = f[2] == "Up"
-		}
-	}
-	if out, err = b.birdc("show", "route", "protocol", "nva"); err != nil {
-		return v, err
-	}
-	for line := range strings.Lines(out) {
-		if f := strings.Fields(line); len(f) > 2 && strings.Contains(f[0], "/") {
-			v.routes = append(v.routes, f[0])
-		}
-	}
-	return v, nil
-}
-
-func (b *farBIRD) shutdown(down bool) {
-	b.t.Helper()
-	b.must(map[bool]string{true: "disable", false: "enable"}[down], "nva")
-}
-
-func (b *farBIRD) restart() {
-	b.t.Helper()
-	b.must("graceful", "restart")
-	<-time.After(300 * time.Millisecond) // it goes down by itself
-	b.kill()
-	b.argv = append(b.argv, "-R")
-	b.start()
-}
-
-func (b *farBIRD) ended() (last string) {
-	log, err := os.ReadFile(b.log.Name())
-	if err != nil {
-		return err.Error()
-	}
-	for line := range strings.Lines(string(log)) {
-		if _, said, ok := strings.Cut(line, "nva: "); ok {
-			last = strings.TrimSpace(said)
-		}
-	}
-	return last
-}
-
-func (b *farBIRD) count(n int) {
-	b.t.Helper()
-	b.o.prefixes = n
-	b.configure()
-	b.must("configure")
 }

@@ -207,7 +207,10 @@ func (l *lab) ctl(node string, into any, args ...string) int {
 type status struct {
 	SchemaVersion int    `json:"schema_version"`
 	Health        string `json:"health"`
-	Tunnels       []struct {
+	Node          struct {
+		Version string `json:"version"`
+	} `json:"node"`
+	Tunnels []struct {
 		Name      string            `json:"name"`
 		State     string            `json:"state"`
 		RXPackets uint64            `json:"rx_packets"`

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/transitd/transitd/pkg/netns"
 )
 
 // Message types and attributes of RFC 4271.
@@ -93,16 +95,21 @@ type attacker struct {
 	hello chan struct{} // closed at the first OPEN
 	up    chan struct{} // closed at the first KEEPALIVE
 	dead  chan struct{} // closed when the connection is
+	on    func([]byte)  // gets every message; may be nil
 	mu    sync.Mutex
 	last  string // the NOTIFICATION that came
 }
 
 // dial connects from the far end of a tunnel; there is no listener on that side.
 func (p *farRig) dial(n int) (net.Conn, error) {
+	return dialBGP(p.far[n], p.links[n].peer(), p.links[n].ours())
+}
+
+func dialBGP(ns netns.NS, local, remote string) (net.Conn, error) {
 	var c net.Conn
-	err := p.far[n].Do(func() (err error) {
+	err := ns.Do(func() (err error) {
 		d := net.Dialer{
-			LocalAddr: &net.TCPAddr{IP: net.ParseIP(p.links[n].peer())}, Timeout: time.Second,
+			LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}, Timeout: time.Second,
 			// No FIN but RST at the end, as of a process that is killed, so that ports do not run out.
 			Control: func(_, _ string, c syscall.RawConn) error {
 				return c.Control(func(fd uintptr) {
@@ -110,7 +117,7 @@ func (p *farRig) dial(n int) (net.Conn, error) {
 				})
 			},
 		}
-		c, err = d.Dial("tcp4", p.links[n].ours()+":179")
+		c, err = d.Dial("tcp4", remote+":179")
 		return err
 	})
 	return c, err
@@ -125,7 +132,7 @@ func (p *farRig) attack(within time.Duration) (*attacker, time.Duration) {
 		if err != nil {
 			return err
 		}
-		a = newAttacker(c)
+		a = newAttacker(c, nil)
 		_, _ = c.Write(goodOpen())
 		_, _ = c.Write(message(msgKeepalive))
 		select {
@@ -152,7 +159,7 @@ func (p *farRig) greeted() (a *attacker, took time.Duration) {
 		if err != nil {
 			return err
 		}
-		a = newAttacker(c)
+		a = newAttacker(c, nil)
 		select {
 		case <-a.hello:
 			return nil
@@ -166,8 +173,8 @@ func (p *farRig) greeted() (a *attacker, took time.Duration) {
 	return a, took
 }
 
-func newAttacker(c net.Conn) *attacker {
-	a := &attacker{Conn: c, hello: make(chan struct{}), up: make(chan struct{}), dead: make(chan struct{})}
+func newAttacker(c net.Conn, on func([]byte)) *attacker {
+	a := &attacker{Conn: c, on: on, hello: make(chan struct{}), up: make(chan struct{}), dead: make(chan struct{})}
 	go a.read()
 	return a
 }
@@ -183,6 +190,9 @@ func (a *attacker) read() {
 		body := make([]byte, binary.BigEndian.Uint16(head[16:])-19)
 		if _, err := io.ReadFull(a, body); err != nil {
 			return
+		}
+		if a.on != nil {
+			a.on(slices.Concat(head, body))
 		}
 		switch head[18] {
 		case msgOpen:

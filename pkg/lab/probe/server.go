@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -90,7 +91,8 @@ func discard(c net.Conn) error {
 }
 
 func serveUDPEcho(ctx context.Context) error {
-	c, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", EchoPort))
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error { return roomy(raw) }}
+	c, err := lc.ListenPacket(ctx, "udp4", fmt.Sprintf(":%d", EchoPort))
 	if err != nil {
 		return fmt.Errorf("offer UDP port %d: %w", EchoPort, err)
 	}

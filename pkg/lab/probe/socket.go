@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -19,7 +20,24 @@ type options struct {
 	ttl int  // 0: the kernel's default
 }
 
+// receiveBuffer is how much may wait for a prober that the machine gives no time
+// to: more than half a second of the fastest stream. What overflows here would be
+// taken for lost on the way.
+const receiveBuffer = 4 << 20
+
+// roomy gives a socket that buffer, whatever the machine's limit for users is.
+func roomy(raw syscall.RawConn) error {
+	var err error
+	cerr := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+	})
+	return cmp.Or(cerr, err)
+}
+
 func (o options) set(raw syscall.RawConn) error {
+	if err := roomy(raw); err != nil {
+		return fmt.Errorf("make room for what is received: %w", err)
+	}
 	var err error
 	cerr := raw.Control(func(fd uintptr) {
 		discover := unix.IP_PMTUDISC_DONT

@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/transitd/transitd/bgp"
+	"github.com/transitd/transitd/bgp/policy"
+	"github.com/transitd/transitd/pkg/control"
+)
+
+// advice says for what is wrong which command tells more.
+func (s *snapshot) advice() []control.Advice {
+	list := []control.Advice{}
+	add := func(warning, format string, args ...any) {
+		if warning != "" {
+			list = append(list, control.Advice{Warning: warning, Run: fmt.Sprintf(format, args...)})
+		}
+	}
+	for _, t := range s.Tunnels {
+		remote := t.Plan.Pump.Remote
+		if w := keyLogWarning(t); w != "" {
+			add(w, "systemctl restart transitd # without --keylog, then delete the files")
+		}
+		switch w := s.tunnelWarning(t); {
+		case w != "" && s.Symptoms[t.Plan.Name].CameBack > 0:
+			add(w, "transitctl audit --live")
+		case t.Err != nil || !t.Present:
+			add(w, "ip -d link show %s", t.Plan.Name)
+		default:
+			add(w, "tcpdump -c 10 -ni %s host %s and udp port %d", s.Underlay, remote.Addr(), remote.Port())
+		}
+	}
+	if w := s.drainWarning(); w != "" {
+		add(w, "transitctl undrain")
+	}
+	for _, down := range downSessions(s.Sessions) {
+		b := down.list[0]
+		add(down.warning(), "nc -vz -w 3 %s 179", b.Peer)
+	}
+	named := s.Routes.Refused[:min(len(s.Routes.Refused), maxNamed)]
+	for i, w := range routeWarnings(s.Routes) {
+		if s.Routes.Err != nil {
+			i-- // the first one is about the kernel
+		}
+		if i >= 0 && i < len(named) {
+			add(w, "transitctl explain %s", named[i].Prefix)
+		} else {
+			add(w, "transitctl routes")
+		}
+	}
+	for _, b := range s.Budgets {
+		if w := budgetWarning(b); w != "" {
+			add(w, "transitctl bgp routes --announced %s", b.Neighbor)
+		}
+	}
+	for _, w := range s.Meddling {
+		add(w, "transitctl doctor")
+	}
+	return list
+}
+
+// budgetWarning says what a Route Server is short of; nothing if all fits as it is.
+func budgetWarning(b bgp.BudgetView) string {
+	if b.Level == policy.BudgetOK && b.Aggregated == 0 {
+		return ""
+	}
+	return fmt.Sprintf("route server %s: %s", b.Neighbor, b.Reason)
+}
