@@ -50,28 +50,49 @@ func (a *auditor) checkGroups() {
 
 func (a *auditor) checkGroup(g SecurityGroup, t IntentTunnel, own netip.Addr) {
 	for _, inbound := range []bool{true, false} {
-		direction, from, to := "Inbound", t.Remote, own
-		if !inbound {
-			direction, from, to = "Outbound", own, t.Remote
-		}
-		rule, blocked := g.blocks(inbound, from, to, t.Port)
+		f := t.flow(inbound, own)
+		rule, blocked := g.blocks(inbound, f)
 		if !blocked {
 			continue
 		}
-		mend := fmt.Sprintf("az network nsg rule create -g %s --nsg-name %s -n transitd-%s-%s --priority %d --direction %s --access Allow --protocol Udp "+
-			"--source-address-prefixes %s --source-port-ranges '*' --destination-address-prefixes %s --destination-port-ranges %d",
-			or(g.ID.part("resourceGroups"), "GROUP"), or(g.ID.name(), "NSG"), t.Name, map[bool]string{true: "in", false: "out"}[inbound],
-			freePriority(g, inbound, rule.Priority), direction, from, to, t.Port)
-		a.find(TunnelBlocked, t.Name, mend, "rule %s (priority %d) of the security group %s denies UDP from %s to %s port %d",
-			rule.Name, rule.Priority, g.ID.name(), from, to, t.Port)
+		a.find(TunnelBlocked, t.Name, allow(g, rule, t.Name, f), "rule %s (priority %d) of the security group %s denies UDP from %s to %s port %d",
+			rule.Name, rule.Priority, g.ID.name(), f.from, f.to, f.port)
 	}
 }
 
-// freePriority is a priority before a rule that no rule of the direction has; Azure takes 100 to 4096.
-func freePriority(g SecurityGroup, inbound bool, before int64) int64 {
-	p := min(before-1, 4096)
-	for p > 100 && slices.ContainsFunc(g.Rules, func(r SecurityRule) bool { return r.Inbound == inbound && r.Priority == p }) {
-		p--
+// allow is the command that lets a flow pass before a rule. If there is no room
+// before the rule, the rule makes room first.
+func allow(g SecurityGroup, before SecurityRule, tunnel string, f flow) string {
+	where := fmt.Sprintf("-g %s --nsg-name %s", or(g.ID.part("resourceGroups"), "GROUP"), or(g.ID.name(), "NSG"))
+	direction, suffix := "Outbound", "out"
+	if before.Inbound {
+		direction, suffix = "Inbound", "in"
 	}
-	return p
+	priority, room := g.free(before.Inbound, min(before.Priority-1, maxPriority), -1)
+	move := ""
+	if !room {
+		priority = before.Priority
+		if next, ok := g.free(before.Inbound, before.Priority+1, 1); ok {
+			move = fmt.Sprintf("az network nsg rule update %s -n %s --priority %d && ", where, before.Name, next)
+		}
+	}
+	return move + fmt.Sprintf("az network nsg rule create %s -n transitd-%s-%s --priority %d --direction %s --access Allow --protocol Udp "+
+		"--source-address-prefixes %s --source-port-ranges '*' --destination-address-prefixes %s --destination-port-ranges %d",
+		where, tunnel, suffix, priority, direction, f.from, f.to, f.port)
+}
+
+// Priorities that Azure takes for rules of one's own.
+const (
+	minPriority = 100
+	maxPriority = 4096
+)
+
+// free is the next priority from p on, up or down, that no rule of a direction has.
+func (g SecurityGroup) free(inbound bool, p, step int64) (int64, bool) {
+	for ; p >= minPriority && p <= maxPriority; p += step {
+		if !slices.ContainsFunc(g.Rules, func(r SecurityRule) bool { return r.Inbound == inbound && r.Priority == p }) {
+			return p, true
+		}
+	}
+	return 0, false
 }

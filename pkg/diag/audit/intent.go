@@ -32,7 +32,10 @@ type Intent struct {
 type IntentTunnel struct {
 	Name   string
 	Remote netip.Addr
-	Port   uint16 // UDP; 0 if not known
+	// Port and PeerPort are the UDP ports that this node and the other NVA listen on; 0 if not known.
+	Port, PeerPort uint16
+	// Spread says that packets leave from many source ports, not from the one that is listened on.
+	Spread bool
 }
 
 // IntentRouteServer is one Route Server.
@@ -66,7 +69,11 @@ func FromConfig(c *config.Config) Intent {
 		in.Addresses = []netip.Addr{c.Underlay.Address}
 	}
 	for _, t := range c.Tunnels {
-		in.Tunnels = append(in.Tunnels, IntentTunnel{Name: t.Name, Remote: t.Remote, Port: t.VXLAN.Port})
+		x := IntentTunnel{Name: t.Name, Remote: t.Remote, Port: t.VXLAN.Port, PeerPort: t.VXLAN.Port, Spread: true}
+		if t.Encapsulation == config.EncapsulationWireGuard {
+			x.Port, x.PeerPort, x.Spread = t.WireGuard.ListenPort, t.WireGuard.PeerPort, t.WireGuard.Paths > 1
+		}
+		in.Tunnels = append(in.Tunnels, x)
 	}
 	for _, s := range c.RouteServers {
 		r := IntentRouteServer{

@@ -50,21 +50,44 @@ func (r reader) securityGroup(o object) {
 	r.azure.Groups = append(r.azure.Groups, g)
 }
 
-// Source ports of a tunnel's outer packets (design: a stable hash of the inner flow).
+// Source ports of outer packets that are spread over several: a stable hash of the inner flow chooses.
 const (
 	firstSourcePort = 49152
 	lastSourcePort  = 65535
 )
 
+// flow is what a tunnel sends in one direction.
+type flow struct {
+	from, to netip.Addr
+	port     uint16 // of the destination
+	source   uint16 // the one source port; 0 if it is any from firstSourcePort to lastSourcePort
+}
+
+// flow is what a tunnel's packets look like to this node's card.
+func (t IntentTunnel) flow(inbound bool, own netip.Addr) flow {
+	f := flow{from: own, to: t.Remote, port: t.PeerPort, source: t.Port}
+	if inbound {
+		f = flow{from: t.Remote, to: own, port: t.Port, source: t.PeerPort}
+	}
+	if t.Spread {
+		f.source = 0
+	}
+	return f
+}
+
 // blocks finds the rule that denies a tunnel's packets in one direction; ok is false if they pass.
-func (g SecurityGroup) blocks(inbound bool, from, to netip.Addr, port uint16) (rule SecurityRule, ok bool) {
+func (g SecurityGroup) blocks(inbound bool, f flow) (rule SecurityRule, ok bool) {
+	first, last := int(f.source), int(f.source)
+	if f.source == 0 {
+		first, last = firstSourcePort, lastSourcePort
+	}
 	for _, r := range g.Rules {
 		if r.Inbound != inbound || r.Protocol != "*" && !strings.EqualFold(r.Protocol, "Udp") ||
-			!anyAddress(r.From, from) || !anyAddress(r.To, to) || !anyPort(r.ToPorts, int(port), int(port), false) {
+			!anyAddress(r.From, f.from) || !anyAddress(r.To, f.to) || !anyPort(r.ToPorts, int(f.port), int(f.port), false) {
 			continue
 		}
 		// All source ports have to be allowed; one that is denied is a flow that dies.
-		if !anyPort(r.FromPorts, firstSourcePort, lastSourcePort, !r.Allow) {
+		if !anyPort(r.FromPorts, first, last, !r.Allow) {
 			continue
 		}
 		return r, !r.Allow

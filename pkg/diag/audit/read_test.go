@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -222,8 +223,65 @@ func TestSecurityGroup(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if _, blocked := (SecurityGroup{Rules: tc.rules}).blocks(true, peer, own, 4789); blocked != tc.blocked {
+			if _, blocked := (SecurityGroup{Rules: tc.rules}).blocks(true, flow{from: peer, to: own, port: 4789}); blocked != tc.blocked {
 				t.Errorf("blocked %v, want %v", blocked, tc.blocked)
+			}
+		})
+	}
+}
+
+// TestSecurityGroupWireGuard: one source port and two listening ports are asked for, each in its direction.
+func TestSecurityGroupWireGuard(t *testing.T) {
+	t.Parallel()
+	own := netip.MustParseAddr("10.0.2.4")
+	tunnel := IntentTunnel{Name: "tr0", Remote: netip.MustParseAddr("10.1.2.4"), Port: 51820, PeerPort: 51999}
+	any := []string{"*"}
+	rule := func(inbound bool, from, to string) SecurityRule {
+		return SecurityRule{Inbound: inbound, Allow: true, Protocol: "Udp", From: any, To: any, FromPorts: []string{from}, ToPorts: []string{to}}
+	}
+	deny := func(inbound bool) SecurityRule {
+		return SecurityRule{Inbound: inbound, Protocol: "*", From: any, To: any, FromPorts: any, ToPorts: any}
+	}
+	g := SecurityGroup{Rules: []SecurityRule{rule(true, "51999", "51820"), rule(false, "51820", "51999"), deny(true), deny(false)}}
+	for _, inbound := range []bool{true, false} {
+		if r, blocked := g.blocks(inbound, tunnel.flow(inbound, own)); blocked {
+			t.Errorf("inbound %v: blocked by %+v", inbound, r)
+		}
+	}
+	tunnel.Spread = true
+	for _, inbound := range []bool{true, false} {
+		if _, blocked := g.blocks(inbound, tunnel.flow(inbound, own)); !blocked {
+			t.Errorf("inbound %v: one source port is allowed, and packets with others pass", inbound)
+		}
+	}
+}
+
+// TestAllow: the command's priority is one that Azure takes and that no rule has.
+func TestAllow(t *testing.T) {
+	t.Parallel()
+	rules := func(priorities ...int64) (g SecurityGroup) {
+		for _, p := range priorities {
+			g.Rules = append(g.Rules, SecurityRule{Name: "r" + strconv.FormatInt(p, 10), Priority: p, Inbound: true})
+		}
+		return g
+	}
+	for _, tc := range []struct {
+		name   string
+		group  SecurityGroup
+		before int64
+		want   string
+	}{
+		{"before it", rules(300), 300, "-n transitd-tr0-in --priority 299 "},
+		{"one is taken", rules(299, 300), 300, "--priority 298 "},
+		{"a default rule", rules(65500), 65500, "--priority 4096 "},
+		{"no room", rules(100), 100, "update -g GROUP --nsg-name NSG -n r100 --priority 101 && az network nsg rule create -g GROUP --nsg-name NSG -n transitd-tr0-in --priority 100 "},
+		{"no room, crowded", rules(100, 101, 102), 101, "-n r101 --priority 103 && az network nsg rule create -g GROUP --nsg-name NSG -n transitd-tr0-in --priority 101 "},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			got := allow(tc.group, SecurityRule{Name: "r" + strconv.FormatInt(tc.before, 10), Priority: tc.before, Inbound: true}, "tr0", flow{port: 4789})
+			if !strings.Contains(got, tc.want) {
+				t.Errorf("%s\nwant %q", got, tc.want)
 			}
 		})
 	}
