@@ -136,8 +136,3 @@ func (id resourceID) part(segment string) string {
 
 // name is the last segment.
 func (id resourceID) name() string { return string(id[strings.LastIndexByte(string(id), '/')+1:]) }
-
-// is compares two IDs; an empty one is nothing's.
-func (id resourceID) is(other resourceID) bool {
-	return id != "" && strings.EqualFold(string(id), string(other))
-}

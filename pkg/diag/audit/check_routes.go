@@ -239,7 +239,7 @@ func (a *auditor) checkOwn(s IntentRouteServer, l PeerRoutes) {
 	}
 	if len(foreign) > 0 {
 		a.findRoutes(NextHopForeign, s.Name, "transitctl bgp routes --announced "+s.Name, foreign,
-			"%s learned from this node with the next hop %s, which is not its own: %s", plural(len(foreign), "route"), joined(hops), joined(foreign))
+			"%s learned from this node with the next hop %s, which is not its own: %s", routes(len(foreign)), joined(hops), joined(foreign))
 	}
 }
 
@@ -259,7 +259,7 @@ func (a *auditor) checkDropped(s IntentRouteServer) {
 	}
 	reasons.each(func(reason string, prefixes []netip.Prefix) {
 		a.findRoutes(RouteDropped, s.Name, "transitctl explain "+prefixes[0].String(), prefixes,
-			"%s announced and not learned by the Route Server: %s: %s", plural(len(prefixes), "route"), joined(prefixes), reason)
+			"%s announced and not learned by the Route Server: %s: %s", routes(len(prefixes)), joined(prefixes), reason)
 	})
 	if !a.in.Running {
 		return // a configuration does not tell what comes from the other side
@@ -273,7 +273,7 @@ func (a *auditor) checkDropped(s IntentRouteServer) {
 	slices.SortFunc(stray, netip.Prefix.Compare)
 	if len(stray) > 0 {
 		a.findRoutes(RouteUnexpected, s.Name, getLearned+"   # again; if it stays: transitctl bgp summary", stray,
-			"%s learned from this node that it does not announce: %s", plural(len(stray), "route"), joined(stray))
+			"%s learned from this node that it does not announce: %s", routes(len(stray)), joined(stray))
 	}
 }
 

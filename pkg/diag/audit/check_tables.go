@@ -177,11 +177,11 @@ func (a *auditor) checkSite(t EffectiveTable, s IntentRouteServer) {
 	}
 	if len(loops) > 0 {
 		a.findRoutes(SiteRouteLoop, s.Name, "transitctl bgp routes --announced "+s.Name+"   # find what covers it, and stop announcing it", loops,
-			"%s of the own Route Server that the card sends back to this NVA: %s", plural(len(loops), "route"), joined(loops))
+			"%s of the own Route Server that the card sends back to this NVA: %s", routes(len(loops)), joined(loops))
 	}
 	if len(missing) > 0 && !t.blind() {
 		a.findRoutes(SiteRouteMissing, s.Name, a.getEffective()+"   # again: Azure takes up to a minute", missing,
-			"%s of the own Route Server that the card does not know: %s", plural(len(missing), "route"), joined(missing))
+			"%s of the own Route Server that the card does not know: %s", routes(len(missing)), joined(missing))
 	}
 }
 
@@ -216,7 +216,7 @@ func (a *auditor) checkAnnounced(t EffectiveTable, s IntentRouteServer) {
 	}
 	reasons.each(func(reason string, prefixes []netip.Prefix) {
 		a.findRoutes(NotProgrammed, s.Name, a.getEffective()+"   # on a card of the VNet, to see what it uses instead", prefixes,
-			"%s announced and not in the card's routes by way of this node: %s: %s", plural(len(prefixes), "route"), joined(prefixes), reason)
+			"%s announced and not in the card's routes by way of this node: %s: %s", routes(len(prefixes)), joined(prefixes), reason)
 	})
 }
 

@@ -224,19 +224,19 @@ func (r reader) roles(o object) (map[string][]object, error) {
 
 // resource finds the reader of a resource: by its type, or by fields that only it has.
 func (r reader) resource(o object) func(object) {
-	switch t := strings.ToLower(o.text("type")); {
-	case t == "":
-	case t == "microsoft.network/networkinterfaces":
+	switch strings.ToLower(o.text("type")) {
+	case "":
+	case "microsoft.network/networkinterfaces":
 		return r.card
-	case t == "microsoft.network/virtualnetworks":
+	case "microsoft.network/virtualnetworks":
 		return r.vnet
-	case t == "microsoft.network/virtualnetworks/virtualnetworkpeerings":
+	case "microsoft.network/virtualnetworks/virtualnetworkpeerings":
 		return r.peering
-	case t == "microsoft.network/virtualhubs":
+	case "microsoft.network/virtualhubs":
 		return r.routeServer
-	case t == "microsoft.network/virtualhubs/bgpconnections":
+	case "microsoft.network/virtualhubs/bgpconnections":
 		return r.bgpPeering
-	case t == "microsoft.network/networksecuritygroups":
+	case "microsoft.network/networksecuritygroups":
 		return r.securityGroup
 	default:
 		return nil

@@ -190,10 +190,10 @@ func covered(p netip.Prefix, by []netip.Prefix) bool {
 	return slices.ContainsFunc(by, func(b netip.Prefix) bool { return b.Bits() <= p.Bits() && b.Contains(p.Addr()) })
 }
 
-// plural is "1 route" or "3 routes".
-func plural(n int, noun string) string {
+// routes is "1 route" or "3 routes".
+func routes(n int) string {
 	if n == 1 {
-		return "1 " + noun
+		return "1 route"
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%d routes", n)
 }

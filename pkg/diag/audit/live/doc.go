@@ -9,7 +9,6 @@
 // virtualHubs/bgpConnections/learnedRoutes/action and advertisedRoutes/action,
 // which Network Contributor has and Reader has not (docs/audit.md has a role).
 //
-// The SDK was measured against plain net/http: transitctl grows by 1.6 MB,
-// which buys the polling of long-running operations, sovereign clouds and
-// retries. Only this package imports it.
+// Why the SDK and not net/http: docs/decisions/0010-azure-sdk.md. Only this
+// package imports it.
 package live
