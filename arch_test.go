@@ -91,6 +91,8 @@ func arrows() []arrow {
 		{from: []string{"pkg/packet", "pkg/azure", "pkg/version", "pkg/netns", "pkg/events", "pkg/sse"}, except: []string{"pkg/netns/netnstest"}, to: []string{"bgp", "tunnel", "pkg", "cmd"}, why: "a leaf imports nothing of this module"},
 		{from: []string{"pkg/config"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/control", "pkg/lab", "pkg/netns"}, why: "the configuration is plain values"},
 		{from: []string{"pkg/control"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/lab"}, why: "the API is plain types, so that its client is small"},
+		{from: []string{"pkg/diag"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/lab"}, why: "what diagnoses asks the daemon over its socket, as anybody may"},
+		{except: []string{"pkg/diag/audit/live"}, to: []string{"github.com/Azure"}, tests: true, why: "Azure's SDK is one package's alone"},
 		{from: []string{"pkg/metrics", "pkg/observe"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/config", "pkg/lab"}, why: "what is shown is what the API says"},
 		{except: []string{"pkg/metrics", "pkg/observe"}, to: []string{"github.com/prometheus"}, tests: true, why: "Prometheus' types stay in two packages"},
 		{except: []string{"cmd"}, to: []string{"cmd"}, tests: true, why: "main packages are wiring"},

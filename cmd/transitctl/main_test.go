@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/events"
 )
+
+var update = flag.Bool("update", false, "rewrite what the scripts want to see")
 
 // TestMain makes the real program a command of the scripts; only the folder that
 // is searched for sockets is the script's own.
@@ -26,7 +29,8 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir:           "testdata",
+		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SOCKET_DIR", filepath.Join(env.WorkDir, "run"))
 			return nil
