@@ -67,6 +67,9 @@ func NewClient(socket string) *Client {
 	return &Client{socket: socket, silence: streamSilence, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
+// Socket is the socket's name.
+func (c *Client) Socket() string { return c.socket }
+
 // Status asks for one screen about the node.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	err = c.do(ctx, http.MethodGet, "/v1/status", nil, nil, &s)
