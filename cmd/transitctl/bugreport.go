@@ -25,6 +25,9 @@ import (
 // impatient is how long later questions wait once the daemon did not answer one.
 const impatient = time.Second
 
+// defaultListen is observe.listen's default.
+const defaultListen = "127.0.0.1:9477"
+
 // maxMetrics bounds what is read from /metrics, in bytes.
 const maxMetrics = 16 << 20
 
@@ -184,17 +187,17 @@ func versions(context.Context) ([]byte, error) {
 // metricsItem asks the daemon's web server, where the configuration says it is.
 func metricsItem(configFile string) bugreport.Item {
 	return bugreport.Item{Name: "metrics", Get: func(ctx context.Context) ([]byte, error) {
-		c, err := config.Load(configFile)
-		if err != nil {
-			line, _, _ := strings.Cut(err.Error(), "\n")
-			return nil, fmt.Errorf("find observe.listen: %s", line)
+		// A file that is not valid tells nothing of the daemon that runs with an older one.
+		listen := defaultListen
+		if c, err := config.Load(configFile); err == nil {
+			listen = c.Observe.Listen.String()
 		}
-		if c.Observe.Listen.String() == "" {
+		if listen == "" {
 			return nil, errors.New("observe.listen is off")
 		}
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Observe.Listen.String()+"/metrics", http.NoBody)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/metrics", http.NoBody)
 		if err != nil {
 			return nil, fmt.Errorf("ask for the metrics: %w", err)
 		}

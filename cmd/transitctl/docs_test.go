@@ -99,7 +99,7 @@ func TestManPagesClean(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs man and mandoc: left out by -short")
 	}
-	pages, err := filepath.Glob(filepath.Join(docs, "man", "*.1"))
+	pages, err := filepath.Glob(filepath.Join(docs, "man", "*.[18]"))
 	if err != nil || len(pages) < 12 {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}

@@ -115,6 +115,9 @@ func (w *writer) section(title string) { w.line(".SH %s", escape(title)) }
 // synopsis is a command's use, its name in bold and its placeholders in italics.
 func (w *writer) synopsis(c *cobra.Command) {
 	use := strings.TrimPrefix(c.UseLine(), c.CommandPath())
+	if c.HasAvailableSubCommands() {
+		use += " COMMAND [ARGUMENT...]"
+	}
 	var b strings.Builder
 	word := ""
 	flush := func() {
@@ -235,7 +238,9 @@ func control(line string) string {
 }
 
 // quote makes an argument of .TH, where a dash is a dash.
-func quote(s string) string { return `"` + strings.NewReplacer(`\`, `\e`, `"`, `\(dq`).Replace(s) + `"` }
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\e`, `"`, `\(dq`).Replace(s) + `"`
+}
 
 // lowerFirst is for the NAME line; names and abbreviations keep their capitals.
 func lowerFirst(s string) string {
