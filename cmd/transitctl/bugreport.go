@@ -117,7 +117,7 @@ func (a *app) node(ctx context.Context) string {
 	}
 	if s, err := client.Status(ctx); err == nil && fileName(s.Node.Name) {
 		return s.Node.Name
-	} else if errors.Is(err, control.ErrSilent) {
+	} else if errors.Is(err, control.ErrSilent) && (a.timeout == 0 || a.timeout > impatient) {
 		a.timeout = impatient // the rest is asked all the same, but not waited for
 	}
 	if name := strings.TrimSuffix(filepath.Base(client.Socket()), ".sock"); fileName(name) {

@@ -53,10 +53,10 @@ func (a *app) completionCommand() *cobra.Command {
 // A lister asks the daemon for names; what follows a tab is what the shell shows beside one.
 type lister func(context.Context, *control.Client) ([]string, error)
 
-// complete completes the first max arguments with what a lister has; 0 is for
+// complete completes the first max arguments with what listers have; 0 is for
 // the value of a flag. Without a daemon there are no names: nobody wants an
 // error message in the middle of a command line.
-func (a *app) complete(max int, list lister) cobra.CompletionFunc {
+func (a *app) complete(max int, lists ...lister) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if max > 0 && len(args) >= max {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -67,9 +67,13 @@ func (a *app) complete(max int, list lister) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
-		names, err := list(ctx, client)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+		var names []string
+		for _, list := range lists {
+			more, err := list(ctx, client)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			names = append(names, more...)
 		}
 		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, typed) })
 		slices.Sort(names)
@@ -93,11 +97,13 @@ func tunnels(ctx context.Context, c *control.Client) (names []string, err error)
 	return names, err
 }
 
-// neighbours are the names of tunnels and Route Servers, and the site.
-func neighbours(ctx context.Context, c *control.Client) (names []string, err error) {
+// sides are the site and its Route Servers.
+func sides(ctx context.Context, c *control.Client) (names []string, err error) {
 	s, err := c.Status(ctx)
 	for _, b := range s.BGP {
-		names = append(names, fmt.Sprintf("%s\t%s, AS %d", b.Name, b.Role, b.ASN))
+		if b.Role == "route-server" {
+			names = append(names, fmt.Sprintf("%s\tRoute Server, AS %d", b.Name, b.ASN))
+		}
 	}
 	if s.Node.Site != "" {
 		names = append(names, s.Node.Site+"\tthis node's site")

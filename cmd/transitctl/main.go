@@ -78,8 +78,12 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return exitOK
+	case ctx.Err() != nil && !errors.Is(err, degradedError{}):
+		a.errorf("interrupted")
+		return exitDegraded
 	}
 	return a.report(err)
 }

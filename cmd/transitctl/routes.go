@@ -67,7 +67,7 @@ func (a *app) explainCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "only packets from there: a site, a tunnel or a Route Server")
-	completeFlag(cmd, "from", a.complete(0, neighbours))
+	completeFlag(cmd, "from", a.complete(0, tunnels, sides))
 	return cmd
 }
 

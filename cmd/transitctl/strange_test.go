@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -20,18 +21,14 @@ import (
 // arguments are what commands need beside their names to ask the daemon.
 func arguments() map[string][]string {
 	return map[string][]string{
-		"explain":   {"10.0.0.0/8"},
-		"audit":     {os.DevNull}, // read before the daemon is asked: see alone
-		"watch":     {"--follow=true"},
-		"drain":     {"--wait=0s"},
-		"keygen":    nil,
-		"bgp":       nil,
-		"bugreport": nil,
+		"explain": {"10.0.0.0/8"},
+		"audit":   {"../../pkg/diag/audit/testdata/hub/nic.json"},
+		"drain":   {"--wait=0s"},
 	}
 }
 
 // alone are the commands that ask no daemon, or go on without one.
-func alone() []string { return []string{"keygen", "bgp", "completion", "bugreport", "audit"} }
+func alone() []string { return []string{"keygen", "bgp", "completion", "bugreport"} }
 
 // runApp runs a command line as the program would.
 func runApp(t *testing.T, socketDir string, args ...string) (code int, stdout, stderr string) {
@@ -124,6 +121,35 @@ func TestStrangeDaemons(t *testing.T) {
 	}
 }
 
+// TestBugreportOfAHungDaemon: it asks everything, waits for little, and packs the rest.
+func TestBugreportOfAHungDaemon(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "report.tar.gz")
+	began := time.Now()
+	code, stdout, stderr := runApp(t, "", "bugreport", file, "--timeout", "100ms", "--socket", answer(t, ""))
+	if code != exitDegraded || stdout != file+"\n" || !strings.Contains(stderr, "not complete: status.json: exit status 3: no transitd answers") {
+		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
+	}
+	if i, err := os.Stat(file); err != nil || i.Size() < 500 || i.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", i, err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// TestInterrupt: Ctrl-C ends what waits for a hung daemon, and is not taken for a missing one.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	var out, errs strings.Builder
+	a := &app{stdout: &out, stderr: &errs, env: func(string) string { return "" }}
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if code := a.run(ctx, []string{"status", "--socket", answer(t, "")}); code != exitDegraded || errs.String() != "transitctl: error: interrupted\n" || out.Len() > 0 {
+		t.Errorf("exit status %d\n%s%s", code, out.String(), errs.String())
+	}
+}
+
 // TestCompletionOfAHungDaemon: a TAB never waits long and never says anything.
 func TestCompletionOfAHungDaemon(t *testing.T) {
 	t.Parallel()
@@ -145,12 +171,12 @@ func TestNoPermission(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become nobody")
 	}
-	dir, err := os.MkdirTemp("", "transitctl-perm-")
+	dir, err := os.MkdirTemp("", "transitctl-perm-") //nolint:usetesting // the folders above t.TempDir are closed to nobody
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:usetesting // t.TempDir's parents are closed to nobody
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := control.Acquire(filepath.Join(dir, "hub.sock"))
