@@ -53,6 +53,11 @@ func (s *snapshot) advice() []control.Advice {
 			add(w, "transitctl bgp routes --announced %s", b.Neighbor)
 		}
 	}
+	for i, w := range overlapNotes(s.Routes.Overlap) {
+		if i < maxNamed {
+			add(w, "transitctl explain %s", s.Routes.Overlap[i].Inner.Prefix)
+		}
+	}
 	for _, w := range s.Meddling {
 		add(w, "transitctl doctor")
 	}
