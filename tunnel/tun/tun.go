@@ -163,6 +163,19 @@ func addAddress(link netlink.Link, p netip.Prefix) error {
 	return netlink.AddrAdd(link, a)
 }
 
+// SetMTU changes the MTU, in bytes. The routes through the device stay; below
+// 1280 the kernel takes IPv6 away from it (RFC 8200, section 5).
+func (d *Device) SetMTU(mtu int) error {
+	link, err := netlink.LinkByIndex(d.index)
+	if err != nil {
+		return fmt.Errorf("find device %s: %w", d.name, err)
+	}
+	if err := netlink.LinkSetMTU(link, mtu); err != nil {
+		return fmt.Errorf("set the MTU of %s to %d: %w", d.name, mtu, err)
+	}
+	return nil
+}
+
 // Name is the device's name.
 func (d *Device) Name() string { return d.name }
 
