@@ -7,6 +7,7 @@ import "sync/atomic"
 type Counters struct {
 	packets atomic.Uint64
 	bytes   atomic.Uint64
+	arrived atomic.Uint64
 	drops   [NumDropReasons]atomic.Uint64
 	_       [64]byte
 }
@@ -20,6 +21,9 @@ func (c *Counters) Packet(packets, bytes int) {
 // Packets is how many went through.
 func (c *Counters) Packets() uint64 { return c.packets.Load() }
 
+// Arrive counts datagrams that came from the peer's address, whatever is in them.
+func (c *Counters) Arrive(datagrams int) { c.arrived.Add(uint64(datagrams)) }
+
 // Drop counts dropped packets.
 func (c *Counters) Drop(r DropReason, packets int) { c.drops[r].Add(uint64(packets)) }
 
@@ -27,7 +31,10 @@ func (c *Counters) Drop(r DropReason, packets int) { c.drops[r].Add(uint64(packe
 type Stats struct {
 	TXPackets, TXBytes uint64
 	RXPackets, RXBytes uint64
-	Drops              map[string]uint64 // by DropReason.String; only what is not zero
+	// Arrived are datagrams from the peer's address, whatever was in them: what
+	// tells a silent peer from one that is not understood.
+	Arrived uint64
+	Drops   map[string]uint64 // by DropReason.String; only what is not zero
 }
 
 // AddTX adds a sending loop's counters.
@@ -41,6 +48,7 @@ func (s *Stats) AddTX(c *Counters) {
 func (s *Stats) AddRX(c *Counters) {
 	s.RXPackets += c.packets.Load()
 	s.RXBytes += c.bytes.Load()
+	s.Arrived += c.arrived.Load()
 	s.addDrops(c)
 }
 

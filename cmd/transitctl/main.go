@@ -43,6 +43,7 @@ type app struct {
 	env            func(string) string
 	socketDir      string // where the daemons' sockets are
 	colour         bool   // standard output is a terminal that wants colour
+	terminal       bool   // standard output is a terminal that can be drawn on
 
 	socket string
 	output string
@@ -50,10 +51,11 @@ type app struct {
 
 // newApp makes an app for the process' own terminal and environment.
 func newApp(socketDir string) *app {
+	terminal := os.Getenv("TERM") != "dumb" && term.IsTerminal(int(os.Stdout.Fd()))
 	return &app{
-		stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, socketDir: socketDir,
+		stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, socketDir: socketDir, terminal: terminal,
 		// https://no-color.org: set and not empty means no colour.
-		colour: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(os.Stdout.Fd())),
+		colour: os.Getenv("NO_COLOR") == "" && terminal,
 	}
 }
 

@@ -132,13 +132,13 @@ func TestDuration(t *testing.T) {
 	}
 }
 
-func TestBytes(t *testing.T) {
+func TestSize(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[uint64]string{
 		0: "0 B", 999: "999 B", 1000: "1.0 kB", 1549: "1.5 kB", 12_345: "12 kB", 999_600: "1.0 MB", 12_345_678_901: "12 GB", 1 << 63: "9.2 EB",
 	} {
-		if got := bytes(n); got != want {
-			t.Errorf("bytes(%d) = %s, want %s", n, got, want)
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %s, want %s", n, got, want)
 		}
 	}
 }

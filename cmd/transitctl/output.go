@@ -111,8 +111,8 @@ func duration(seconds uint64) string {
 	return fmt.Sprintf("%dd%02dh", seconds/86400, seconds/3600%24)
 }
 
-// bytes prints a size with at most four digits: 999 B, 1.5 kB, 12 MB.
-func bytes(n uint64) string {
+// size prints bytes with at most four digits: 999 B, 1.5 kB, 12 MB.
+func size(n uint64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
 	}

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,10 +16,76 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	var live bool
+	cmd := &cobra.Command{
 		Use: "status", Short: "One screen about the node; exit 0 if it is healthy", Args: noArgs,
-		RunE: a.runStatus,
+		Long: "Shows what works and what does not, and for each warning the command that tells more. With --watch the screen is\n" +
+			"drawn again every second until it is interrupted, also while the daemon is away; with -o json that is one object a line.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if live {
+				return a.watchStatus(cmd.Context(), time.Second)
+			}
+			return a.runStatus(cmd, args)
+		},
 	}
+	cmd.Flags().BoolVarP(&live, "watch", "w", false, "draw it again every second")
+	return cmd
+}
+
+// watchStatus shows the status again and again until ctx ends. A daemon that is
+// away is waited for: it may be restarting.
+func (a *app) watchStatus(ctx context.Context, every time.Duration) error {
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		s, err := client.Status(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := a.showLive(s, err); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// showLive draws one screen over the one before.
+func (a *app) showLive(s control.Status, err error) error {
+	if a.output == "json" {
+		if err != nil {
+			a.errorf("%v", err)
+			return nil
+		}
+		if err := json.NewEncoder(a.stdout).Encode(s); err != nil {
+			return fmt.Errorf("print the status: %w", err)
+		}
+		return nil
+	}
+	var screen bytes.Buffer
+	b := *a
+	b.stdout = &screen
+	b.printf("%s  (Ctrl-C ends)\n", time.Now().Format(time.DateTime))
+	if err != nil {
+		b.printf("%s %v; trying again", b.paint(bad, "error:"), err)
+	} else {
+		b.printStatus(s)
+	}
+	if !a.terminal {
+		_, err = fmt.Fprintln(a.stdout, screen.String())
+		return err
+	}
+	// Home, then each line with what was right of it erased, then what was below: no flicker.
+	text := strings.ReplaceAll(strings.TrimRight(screen.String(), "\n"), "\n", "\x1b[K\n")
+	_, err = fmt.Fprint(a.stdout, "\x1b[H", text, "\x1b[K\x1b[J")
+	return err
 }
 
 func (a *app) runStatus(cmd *cobra.Command, _ []string) error {
@@ -39,6 +109,9 @@ func (a *app) printStatus(s control.Status) {
 		s.Node.ASN, s.Node.Site, duration(s.Node.UptimeS), s.Node.Version)
 	for _, w := range s.Warnings {
 		a.printf("%s %s", a.paint(warn, "warning:"), w)
+		if i := slices.IndexFunc(s.Advice, func(x control.Advice) bool { return x.Warning == w }); i >= 0 {
+			a.printf("  %s %s", a.paint(header, "more:"), s.Advice[i].Run)
+		}
 	}
 	if len(s.Tunnels) > 0 {
 		a.printf("")
@@ -77,7 +150,7 @@ func (a *app) printTunnels(tunnels []control.Tunnel) {
 	for i, t := range tunnels {
 		rows[i] = []cell{
 			c(t.Name), state(t.State, t.State == control.TunnelUp), c(t.Encapsulation), c(t.Remote), c(t.MTU), bfd(t),
-			c(rtt(t)), c(loss(t)), c(bytes(t.TXBytes)), c(bytes(t.RXBytes)), c(dropSum(t)),
+			c(rtt(t)), c(loss(t)), c(size(t.TXBytes)), c(size(t.RXBytes)), c(dropSum(t)),
 		}
 	}
 	a.table([]string{"TUNNEL", "STATE", "ENCAPSULATION", "REMOTE", "MTU", "BFD", "RTT", "LOSS", "SENT", "RECEIVED", "DROPS"}, rows)

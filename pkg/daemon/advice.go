@@ -22,6 +22,8 @@ func (s *snapshot) advice() []control.Advice {
 			add(w, "systemctl restart transitd # without --keylog, then delete the files")
 		}
 		switch w := s.tunnelWarning(t); {
+		case w != "" && s.Symptoms[t.Plan.Name].CameBack > 0:
+			add(w, "transitctl audit --live")
 		case t.Err != nil || !t.Present:
 			add(w, "ip -d link show %s", t.Plan.Name)
 		default:
@@ -50,6 +52,9 @@ func (s *snapshot) advice() []control.Advice {
 		if w := budgetWarning(b); w != "" {
 			add(w, "transitctl bgp routes --announced %s", b.Neighbor)
 		}
+	}
+	for _, w := range s.Meddling {
+		add(w, "transitctl doctor")
 	}
 	return list
 }

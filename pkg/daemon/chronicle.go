@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,12 +24,14 @@ type chronicle struct {
 
 	mu      sync.Mutex
 	tunnels map[string]bool               // by name: up; of those that were seen
+	mtus    map[string]int                // of tunnels, by name
 	budgets map[string]policy.BudgetLevel // by Route Server
 	kernel  bool                          // the kernel refuses routes
+	meddler []meddling                    // what other programs did lately
 }
 
 func newChronicle(log *events.Log) *chronicle {
-	return &chronicle{log: log, tunnels: map[string]bool{}, budgets: map[string]policy.BudgetLevel{}}
+	return &chronicle{log: log, tunnels: map[string]bool{}, mtus: map[string]int{}, budgets: map[string]policy.BudgetLevel{}}
 }
 
 func (c *chronicle) add(k events.Kind, s events.Severity, subject, before, after, format string, args ...any) {
@@ -82,8 +85,53 @@ func (c *chronicle) repaired(last fib.Changes, n int) {
 	if n > min(len(what), shown) {
 		more = ", …"
 	}
-	c.add(events.Routes, events.Warning, "", "", "", "another program changed our routes or rules; %d repaired: %s%s",
-		n, strings.Join(what[:min(len(what), shown)], "; "), more)
+	text := strings.Join(what[:min(len(what), shown)], "; ") + more
+	c.meddle(time.Now(), "our routes or rules", n, text)
+	c.add(events.Routes, events.Warning, "", "", "", "another program changed our routes or rules; %d repaired: %s", n, text)
+}
+
+// meddling is what another program did and we put right.
+type meddling struct {
+	what string // "our routes or rules"
+	n    int
+	last string
+	at   time.Time
+}
+
+// lately is how long meddling is shown in the status.
+const lately = 5 * time.Minute
+
+func (c *chronicle) meddle(now time.Time, what string, n int, last string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.meddler, func(m meddling) bool { return m.what == what })
+	switch {
+	case i < 0:
+		c.meddler = append(c.meddler, meddling{what, n, last, now})
+	case now.Sub(c.meddler[i].at) > lately:
+		c.meddler[i] = meddling{what, n, last, now}
+	default:
+		c.meddler[i] = meddling{what, c.meddler[i].n + n, last, now}
+	}
+}
+
+// meddled says what other programs did lately.
+func (c *chronicle) meddled(now time.Time) (notes []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.meddler {
+		if age := now.Sub(m.at); age <= lately {
+			notes = append(notes, fmt.Sprintf("another program changes %s: %d put right, the last %s ago: %s", m.what, m.n, age.Truncate(time.Second), m.last))
+		}
+	}
+	return notes
+}
+
+// settings tells that kernel settings had been changed and were set again.
+func (c *chronicle) settings(keys []string) {
+	last := strings.Join(keys, ", ")
+	c.meddle(time.Now(), "kernel settings that forwarding needs", len(keys), last)
+	c.add(events.Node, events.Warning, "", "", "", "another program changed kernel settings that forwarding needs; set again: %s", last)
 }
 
 // drain tells of the steps of planned work.
@@ -129,10 +177,12 @@ func (c *chronicle) watch(s *snapshot) {
 	defer c.mu.Unlock()
 	for _, t := range s.Tunnels {
 		c.tunnelLocked(s, t)
+		c.mtuLocked(t)
 	}
 	for name := range c.tunnels {
 		if !slices.ContainsFunc(s.Tunnels, func(t TunnelView) bool { return t.Plan.Name == name }) {
 			delete(c.tunnels, name) // the reload said so
+			delete(c.mtus, name)
 		}
 	}
 	for _, b := range s.Budgets {
@@ -163,6 +213,22 @@ func (c *chronicle) tunnelLocked(s *snapshot, t TunnelView) {
 		return
 	}
 	c.add(events.Tunnel, events.Warning, name, before, control.TunnelDown, "%s", s.tunnelWarning(t))
+}
+
+// mtuLocked tells that a tunnel's MTU followed the path.
+func (c *chronicle) mtuLocked(t TunnelView) {
+	name, mtu, most := t.Plan.Name, t.Path.MTU, t.Plan.Pump.MTU
+	if mtu == 0 {
+		return // there is no device
+	}
+	was := cmp.Or(c.mtus[name], most)
+	c.mtus[name] = mtu
+	switch before, after := strconv.Itoa(was), strconv.Itoa(mtu); {
+	case mtu < was:
+		c.add(events.Tunnel, events.Warning, name, before, after, "the path of tunnel %s carries inner packets of %d bytes only: its MTU falls from %d (transitctl pmtu %s)", name, mtu, was, name)
+	case mtu > was:
+		c.add(events.Tunnel, events.Info, name, before, after, "the path of tunnel %s carries inner packets of %d bytes (%d are configured): its MTU rises from %d", name, mtu, most, was)
+	}
 }
 
 func upDown(up bool) string {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/diag/hairpin"
 	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/pkg/version"
 )
@@ -62,7 +65,8 @@ type Daemon struct {
 	// rebuild of a tunnel, and by the stop.
 	change   sync.Mutex
 	stopping atomic.Bool
-	problem  atomic.Pointer[string] // what the last reload could not do; nil: nothing
+	symptoms atomic.Pointer[map[string]symptoms] // of the tunnels that do not work
+	problem  atomic.Pointer[string]              // what the last reload could not do; nil: nothing
 
 	// Set by Run before ready is closed, constant afterwards.
 	started  time.Time
@@ -195,6 +199,8 @@ func (d *Daemon) supervise(ctx context.Context) error {
 	d.beat.Store(time.Now().UnixNano())
 	ticker := time.NewTicker(supervision)
 	defer ticker.Stop()
+	patients := &clinic{open: d.watchComebacks, list: map[string]*patient{}}
+	defer patients.close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -202,14 +208,53 @@ func (d *Daemon) supervise(ctx context.Context) error {
 		case <-ticker.C:
 			d.machine.routes.tick()
 			d.rebuildVanished(ctx)
+			d.keepSettings()
 			d.liveness.sync(d.plan.Load().Tunnels)
 			snap := d.snapshot()
+			snap.Symptoms = patients.round(time.Now(), snap)
+			d.symptoms.Store(&snap.Symptoms)
 			d.story.watch(snap)
 			d.beat.Store(time.Now().UnixNano())
 			s := snap.status()
 			d.notify.status("%s: %d tunnels, %d BGP sessions, %d routes", s.Health, len(s.Tunnels), len(s.BGP), s.Routes.Site+s.Routes.Remote)
 		}
 	}
+}
+
+// watchComebacks begins to look for our own datagrams to a peer that arrive at our card.
+func (d *Daemon) watchComebacks(to netip.Addr) (comebacks, error) {
+	p := d.plan.Load()
+	index, err := deviceIndex(p.Underlay.Interface)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(p.Tunnels, func(t TunnelPlan) bool { return t.Pump.Remote.Addr() == to })
+	if i < 0 || index == 0 {
+		return nil, fmt.Errorf("nothing to watch for at %s", to)
+	}
+	return hairpin.Open(index, p.Tunnels[i].Endpoint.Local.Addr(), to)
+}
+
+// keepSettings sets again what another program changed of the kernel's settings.
+func (d *Daemon) keepSettings() {
+	if !d.change.TryLock() {
+		return // a reload is at work: next time
+	}
+	defer d.change.Unlock()
+	want := d.plan.Load().Sysctls
+	if d.stopping.Load() {
+		return
+	}
+	drifted := d.sysctls.drifted(want)
+	if len(drifted) == 0 {
+		return
+	}
+	if err := d.applySysctls(want); err != nil {
+		d.log.Error("cannot set kernel settings again that another program changed", zap.Error(err), zap.Strings("settings", drifted))
+		return
+	}
+	d.log.Warn("another program changed kernel settings that forwarding needs; they are set again", zap.Strings("settings", drifted))
+	d.story.settings(drifted)
 }
 
 // rebuildVanished makes devices again that somebody deleted.

@@ -70,6 +70,7 @@ func (d *recordedDevice) Close() error {
 func (d *recordedDevice) Stats() tunnel.Stats          { return tunnel.Stats{} }
 func (d *recordedDevice) Up() bool                     { return true }
 func (d *recordedDevice) WireGuard() *wireguard.Status { return nil }
+func (d *recordedDevice) ForeignVNI() uint32           { return 0 }
 func (d *recordedDevice) Rekey(wireguard.Config) error { return nil }
 
 func (r *recorder) open(p TunnelPlan) (device, error) {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/version"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
@@ -28,7 +30,9 @@ type snapshot struct {
 	Drain        control.Drain
 	Underlay     string // the card's name
 	Budgets      []bgp.BudgetView
-	Problems     []string // of the daemon itself: a reload that was half done, a sysctl
+	Problems     []string            // of the daemon itself: a reload that was half done, a sysctl
+	Symptoms     map[string]symptoms // of the tunnels that do not work
+	Meddling     []string            // what another program did lately and was put right; no reason to be degraded
 }
 
 // status makes the API's answer.
@@ -92,7 +96,8 @@ func wireguardStatus(w *wireguard.Status) *control.WireGuard {
 func tunnelStatus(t TunnelView) control.Tunnel {
 	c := control.Tunnel{
 		Name: t.Plan.Name, Encapsulation: t.Plan.Encapsulation, State: control.TunnelDown,
-		Remote: t.Plan.Pump.Remote.Addr().String(), MTU: t.Plan.Pump.MTU,
+		Remote: t.Plan.Pump.Remote.Addr().String(), MTU: cmp.Or(t.Path.MTU, t.Plan.Pump.MTU), MTUConfigured: t.Plan.Pump.MTU,
+		Path:      control.PathMTU{State: t.Path.Phase.String(), Method: cmp.Or(string(t.Path.Method), string(pmtud.MethodNone)), PeerMTU: t.Path.PeerMTU},
 		TXPackets: t.Stats.TXPackets, TXBytes: t.Stats.TXBytes, RXPackets: t.Stats.RXPackets, RXBytes: t.Stats.RXBytes,
 		Drops: t.Stats.Drops, Rebuilt: t.Rebuilt,
 	}
@@ -143,32 +148,28 @@ func (s *snapshot) health() (control.Health, []string) {
 		}
 	}
 	warnings = append(warnings, s.Problems...)
+	health := control.HealthOK
 	switch {
 	case len(s.Tunnels) > 0 && tunnelsUp == 0, len(s.Sessions) > 0 && sessionsUp == 0:
-		return control.HealthDown, warnings
+		health = control.HealthDown
 	case len(warnings) > 0:
-		return control.HealthDegraded, warnings
+		health = control.HealthDegraded
 	}
-	return control.HealthOK, warnings
+	return health, append(warnings, s.Meddling...)
 }
 
 // tunnelWarning says what is wrong with a tunnel; nothing if it works.
 func (s *snapshot) tunnelWarning(t TunnelView) string {
 	b, watched := s.BFD[t.Plan.Name]
 	switch {
-	case t.Up && watched && b.State != bfd.Up && b.Flaps > 0 && b.RemoteState != bfd.AdminDown: // it was up once
-		return fmt.Sprintf("tunnel %s: BFD is %s (%s): nothing gets through", t.Plan.Name, b.State, b.Diagnostic)
-	case t.Up:
+	case works(t, b, watched):
 		return ""
 	case t.Err != nil:
 		return fmt.Sprintf("tunnel %s: %v; tried again every second", t.Plan.Name, t.Err)
 	case !t.Present:
 		return fmt.Sprintf("tunnel %s: its device was removed by another program; it is made again", t.Plan.Name)
-	case t.WireGuard != nil:
-		return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, t.WireGuard.Why(time.Now()))
-	default:
-		return fmt.Sprintf("tunnel %s: peer MAC not resolved: %s does not answer inside the tunnel", t.Plan.Name, t.Plan.Pump.PeerAddrs[0])
 	}
+	return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, diagnosis(t, s.Symptoms[t.Plan.Name], b))
 }
 
 // keyLogWarning is loud, because who has forgotten the flag would not notice.

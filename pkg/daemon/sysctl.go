@@ -89,6 +89,16 @@ func (s *sysctls) apply(want []Sysctl) error {
 	return errors.Join(errs...)
 }
 
+// drifted lists the settings, as "net.ipv4.ip_forward=0", that somebody has changed since.
+func (s *sysctls) drifted(want []Sysctl) (list []string) {
+	for _, w := range want {
+		if have, err := s.read(w.Key); err == nil && have != w.Value {
+			list = append(list, strings.ReplaceAll(w.Key, "/", ".")+"="+have)
+		}
+	}
+	return list
+}
+
 // remembered returns a copy of what restore will write.
 func (s *sysctls) remembered() map[string]string {
 	m := make(map[string]string, len(s.undo))

@@ -37,6 +37,10 @@ func (d *Daemon) snapshot() *snapshot {
 	if p := d.web.problem(); p != "" {
 		s.Problems = append(s.Problems, p)
 	}
+	if p := d.symptoms.Load(); p != nil {
+		s.Symptoms = *p
+	}
+	s.Meddling = d.story.meddled(time.Now())
 	s.BFD, s.Drain = d.liveness.statuses(), d.drainer.view()
 	return s
 }

@@ -95,6 +95,11 @@ func (l *inbound) message(m *udp.Message) {
 	case len(tunnels) == 0:
 		l.blame(nil).Drop(tunnel.DropWrongSource, count)
 		return
+	}
+	for _, t := range tunnels {
+		t.in[l.i].Arrive(count)
+	}
+	switch {
 	case m.Truncated:
 		l.blame(tunnels).Drop(tunnel.DropTruncated, count)
 		return

@@ -156,6 +156,9 @@ func (t *Tunnel) start() {
 // Name is the name of the tunnel and its device.
 func (t *Tunnel) Name() string { return t.cfg.Name }
 
+// Codec is what encapsulates.
+func (t *Tunnel) Codec() Codec { return t.cfg.Codec }
+
 // Up reports whether the device is there and the peer has been found.
 func (t *Tunnel) Up() bool { return t.cfg.Codec.Resolved() && t.dev.Present() }
 

@@ -74,6 +74,7 @@ type Codec struct {
 	overhead int
 	peer     atomic.Uint64 // MAC address in the low 48 bits
 	resolved atomic.Bool
+	foreign  atomic.Uint32 // the last VNI that was not ours, 0: none
 }
 
 // New makes a codec; it refuses a configuration that could not work.
@@ -132,6 +133,10 @@ func putMAC(b []byte, v uint64) {
 // answer, or need not be. Before, packets go to the default one.
 func (c *Codec) Resolved() bool { return c.resolved.Load() }
 
+// ForeignVNI is the last VNI in a datagram of the peer that was not this
+// tunnel's, 0 if there was none. With several tunnels to one peer it may be another one's.
+func (c *Codec) ForeignVNI() uint32 { return c.foreign.Load() }
+
 // Seal writes the headers into the headroom in front of the IP packet
 // buf[off:off+n]; off is at least Overhead. The datagram is then buf[start:end].
 func (c *Codec) Seal(buf []byte, off, n int) (start, end int, r tunnel.DropReason) {
@@ -188,6 +193,9 @@ func (c *Codec) Open(datagram []byte) (inner []byte, info packet.Info, kind tunn
 		return nil, info, tunnel.Packet, tunnel.DropBadHeader
 	}
 	if vni := binary.BigEndian.Uint32(datagram[4:]) >> 8; vni != c.cfg.VNI {
+		if c.foreign.Load() != vni { // a load costs nothing, a store in two loops would
+			c.foreign.Store(vni)
+		}
 		return nil, info, tunnel.Packet, tunnel.DropWrongVNI
 	}
 	if c.cfg.GPE {

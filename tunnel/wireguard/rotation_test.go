@@ -41,6 +41,7 @@ func (w *world) rotate(e *end, oursFirst bool, pause func() time.Duration) {
 // Keys are replaced, in either order of steps and at any moment of a session's
 // life, without the loss of a packet.
 func TestWorldRotation(t *testing.T) {
+	calmly(t)
 	for seed := range uint64(8) {
 		w := newWorld(t, 1000+seed)
 		r := rand.New(rand.NewPCG(seed, 3))
@@ -57,6 +58,7 @@ func TestWorldRotation(t *testing.T) {
 
 // Both ends replace their keys at the same time.
 func TestWorldRotationOfBoth(t *testing.T) {
+	calmly(t)
 	for seed := range uint64(10) {
 		w := newWorld(t, 2000+seed)
 		w.end[0].rate, w.end[1].rate = 5*time.Millisecond, 20*time.Millisecond

@@ -263,6 +263,7 @@ func (w *world) trouble(long time.Duration) {
 // Whatever happens, there is a working session shortly after it has ended, and
 // nothing is ever sealed that the other end could not open.
 func TestWorldOfTrouble(t *testing.T) {
+	calmly(t)
 	for seed := range uint64(12) {
 		w := newWorld(t, seed)
 		for range 15 {
@@ -280,9 +281,19 @@ func TestWorldOfTrouble(t *testing.T) {
 	}
 }
 
+// calmly leaves a long test of pure machines out under the race detector; .ci/race-tests runs it without.
+func calmly(t *testing.T) {
+	t.Helper()
+	if testing.Short() || raceEnabled {
+		t.Skip("long, and pure: left out by -short and -race")
+	}
+	t.Parallel()
+}
+
 // In fair weather a session is replaced when it is two minutes old, by nobody
 // more often, and without the loss of a packet.
 func TestWorldOfPeace(t *testing.T) {
+	calmly(t)
 	for name, rates := range map[string][2]time.Duration{
 		"both busy":    {10 * time.Millisecond, 10 * time.Millisecond},
 		"one way":      {100 * time.Millisecond, 1000 * time.Hour},
