@@ -114,7 +114,7 @@ func (a *app) command() *cobra.Command {
 		},
 	}
 	bgp.AddCommand(a.bgpSummaryCommand(), a.bgpRoutesCommand())
-	root.AddCommand(a.statusCommand(), a.tunnelCommand(), bgp, a.routesCommand(), a.explainCommand(), a.watchCommand(), a.reloadCommand(), a.drainCommand(), a.undrainCommand(), a.keygenCommand())
+	root.AddCommand(a.statusCommand(), a.tunnelCommand(), bgp, a.routesCommand(), a.explainCommand(), a.pmtuCommand(), a.traceCommand(), a.captureCommand(), a.watchCommand(), a.reloadCommand(), a.drainCommand(), a.undrainCommand(), a.keygenCommand())
 	return root
 }
 

@@ -364,6 +364,7 @@ const (
 	CodeTooLarge   = "too_large"          // the body is larger than 64 KiB
 	CodeConfig     = "invalid_config"     // the configuration is not valid or cannot be applied while running; nothing was changed
 	CodeStopping   = "stopping"           // the daemon is on its way out
-	CodeBusy       = "busy"               // as many follow events as may
+	CodeBusy       = "busy"               // as many ask for this as may
+	CodeDown       = "down"               // the tunnel does not work now
 	CodeInternal   = "internal"           // the daemon could not do it; see its log
 )

@@ -65,6 +65,9 @@ func (s *Session) Measure(ctx context.Context, progress func(string)) (Result, e
 	if !s.tunnel.Up() {
 		return Result{}, ErrDown
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closed, cancel)()
 	m := measurement{s: s, ctx: ctx, in: make(chan reply, 4*rungs*tries), began: time.Now(), result: Result{Method: MethodNone}}
 	if err := m.greet(); err != nil || m.result.Method == MethodNone {
 		return m.result, err

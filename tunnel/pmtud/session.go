@@ -78,9 +78,10 @@ type Session struct {
 	icmp   *net.IPConn // of the tunnel
 	hints  *net.IPConn // of the card; nil if it could not be had
 	woken  chan struct{}
+	closed context.Context // done when Close is called
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
-	busy   chan struct{} // a place for one Measure
+	busy   chan struct{} // a place for one Measure; Close takes it for good
 
 	mu       sync.Mutex
 	m        *machine
@@ -128,7 +129,7 @@ func Start(t Tunnel, c Config) (*Session, error) {
 		return nil, errors.Join(err, s.closeSockets())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
+	s.closed, s.cancel = ctx, cancel
 	s.ended.Go(s.readUDP)
 	s.ended.Go(s.readICMP)
 	if s.hints != nil {
@@ -404,12 +405,13 @@ func (s *Session) Status() Status {
 	}
 }
 
-// Close ends the session; the tunnel keeps its MTU.
+// Close ends the session and what it measures; the tunnel keeps its MTU. It can be called once.
 func (s *Session) Close() error {
 	if s == nil {
 		return nil
 	}
 	s.cancel()
+	s.busy <- struct{}{}
 	err := s.closeSockets()
 	s.ended.Wait()
 	return err
