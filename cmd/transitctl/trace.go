@@ -63,7 +63,7 @@ func (a *app) printStep(part string, s control.TraceStep) string {
 		a.printf("  %s", s.Text)
 		return s.Part
 	}
-	line := fmt.Sprintf("  %2d  %-15s", s.TTL, "*")
+	line := fmt.Sprintf("  %2d  *", s.TTL)
 	if s.Address != "" {
 		line = fmt.Sprintf("  %2d  %-15s  %8s", s.TTL, s.Address, (time.Duration(s.RTTMicros) * time.Microsecond).Round(10*time.Microsecond))
 	}

@@ -72,7 +72,7 @@ func parse(text string) (node, error) {
 	}
 	n, err := p.expression(0)
 	if err == nil && p.at < len(p.words) {
-		err = p.fail("and, or, or the end", p.words[p.at])
+		err = p.fail("and, or, or the end", p.next())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
@@ -103,12 +103,12 @@ func (p *parser) peek(words ...string) bool {
 	return false
 }
 
-// fail says what was expected in place of the last word.
+// fail says what was expected in place of the word that was taken last.
 func (p *parser) fail(want, got string) error {
 	if got == "" {
-		return fmt.Errorf("after %q comes %s, not the end", strings.Join(p.words, " "), want)
+		return fmt.Errorf("it ends after %q, where %s is expected", strings.Join(p.words, " "), want)
 	}
-	return fmt.Errorf("word %d is %s, not %q", max(p.at, 1), want, got)
+	return fmt.Errorf("word %d is %q, where %s is expected", p.at, got, want)
 }
 
 // expression reads terms with "and" and "or" between them. As tcpdump has it,
@@ -288,15 +288,9 @@ func (p *parser) number(most uint64) (uint64, error) {
 	return n, nil
 }
 
-// protocol reads a number or one of the names that the kernel and tcpdump share.
+// protocol reads a protocol's number. tcpdump wants names here behind a
+// backslash; the words icmp, icmp6, tcp, udp and esp say the same.
 func (p *parser) protocol() (uint8, error) {
-	names := map[string]uint8{"icmp": icmpNumber, "tcp": tcpNumber, "udp": udpNumber, "icmp6": icmp6Number, "esp": espNumber}
-	if p.at < len(p.words) {
-		if n, ok := names[p.words[p.at]]; ok {
-			p.at++
-			return n, nil
-		}
-	}
 	n, err := p.number(255)
 	return uint8(n), err
 }

@@ -55,6 +55,10 @@ func (t *tracer) run(ctx context.Context) (control.Trace, error) {
 	path := hops.Path{To: t.target, Source: source}
 	if doors[0] != "" { // what the kernel does for packets of that door it would not do for ours
 		path.Device = l.Device
+		path.Source = t.e.plan.Underlay.Address
+		if t.target.Is6() {
+			path.Source = t.e.plan.Underlay.Address6
+		}
 	}
 	i := slices.IndexFunc(t.e.plan.Tunnels, func(p TunnelPlan) bool { return p.Name == l.Device })
 	if i < 0 {

@@ -35,12 +35,15 @@ type Hop struct {
 	Code uint8 // of Unreachable
 }
 
+// enough is how often the same router is met before the way is a loop.
+const enough = 3
+
 // tries is how often a silent hop is asked: one lost packet is no silent router.
 const tries = 2
 
 // Find probes hop by hop and calls each with what it finds, until the address
-// answers, somebody says that it cannot be reached, too many are silent, or ctx
-// ends. It needs CAP_NET_RAW.
+// answers, somebody says that it cannot be reached, too many are silent, the same
+// router came three times, or ctx ends. It needs CAP_NET_RAW.
 func Find(ctx context.Context, p Path, each func(Hop)) error {
 	c, err := p.open(ctx)
 	if err != nil {
@@ -50,7 +53,7 @@ func Find(ctx context.Context, p Path, each func(Hop)) error {
 	// A deadline in the past ends a read.
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
 	f := finder{p: p, c: c, id: uint16(rand.Uint32()), token: rand.Uint64(), buf: make([]byte, 2048)}
-	silent := 0
+	silent, seen := 0, map[netip.Addr]int{}
 	for ttl := 1; ttl <= cmp.Or(p.Max, 30) && silent < cmp.Or(p.Silent, 4); ttl++ {
 		h, err := f.hop(ctx, ttl)
 		if err != nil {
@@ -64,6 +67,9 @@ func Find(ctx context.Context, p Path, each func(Hop)) error {
 			silent++
 		case Exceeded:
 			silent = 0
+			if seen[h.Addr]++; seen[h.Addr] == enough {
+				return nil
+			}
 		}
 	}
 	return nil

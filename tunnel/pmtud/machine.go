@@ -37,7 +37,7 @@ const (
 	// probeTimer is how long an answer may take: PROBE_TIMER.
 	probeTimer = time.Second
 	// confirmTimer is how often the size in use is checked: CONFIRMATION_TIMER.
-	confirmTimer = 5 * time.Second
+	confirmTimer = 2 * time.Second
 	// patience is how many probes of a dead tunnel come one after the other.
 	patience = 60
 	// raiseTimer is how long after a search a wider path is looked for: PMTU_RAISE_TIMER.

@@ -71,7 +71,7 @@ func TestMachineBelievesNoSilence(t *testing.T) {
 	if w.m.now != 1400 || w.m.stands() != Unconfirmed {
 		t.Errorf("%d (%s)", w.m.now, w.m.stands())
 	}
-	if most := 3600/5 + 200; w.sent > most {
+	if most := 3600/2 + 200; w.sent > most {
 		t.Errorf("%d probes in an hour, want at most %d", w.sent, most)
 	}
 }
@@ -80,7 +80,7 @@ func TestMachineFollowsThePath(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1400, 1500)
 	w.run(30 * time.Second)
-	if sent := w.sent; sent > 8 {
+	if sent := w.sent; sent > 16 {
 		t.Errorf("%d probes in 30 s of a good path", sent)
 	}
 	w.fits = 1350
