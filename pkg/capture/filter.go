@@ -247,11 +247,13 @@ func (p *parser) sided(protos []uint8) (node, error) {
 	case p.peek("net"):
 		return p.network(s)
 	}
-	p.peek("host")
+	if !p.peek("host") && s == anySide {
+		return nil, p.fail("one of ip, ip6, arp, icmp, icmp6, esp, tcp, udp, proto, src, dst, host, net, port, portrange, less, greater, not", p.next())
+	}
 	word := p.next()
 	a, err := netip.ParseAddr(word)
 	if err != nil || a.Zone() != "" || a.Is4In6() {
-		return nil, p.fail("an address or one of ip, ip6, arp, icmp, icmp6, esp, tcp, udp, proto, src, dst, host, net, port, portrange, less, greater, not", word)
+		return nil, p.fail("an address", word)
 	}
 	return host{s, netip.PrefixFrom(a, a.BitLen())}, nil
 }

@@ -3,6 +3,7 @@ package hops
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -19,7 +20,7 @@ import (
 type Path struct {
 	To     netip.Addr
 	Source netip.Addr // zero: the kernel chooses
-	Device string     // by which to send and receive; empty: any
+	Device string     // by which to send, whatever the routes say; empty: by the routes
 	Mark   uint32     // of the packets; 0: none
 	// Max is the number of hops, 0: 30. Silent is how many in a row may be silent, 0: 4.
 	Max, Silent int
@@ -83,14 +84,22 @@ func (p Path) open(ctx context.Context) (*net.IPConn, error) {
 	if p.Source.IsValid() {
 		any = p.Source.String()
 	}
+	index := 0
+	if p.Device != "" {
+		ifi, err := net.InterfaceByName(p.Device)
+		if err != nil {
+			return nil, fmt.Errorf("find device %s: %w", p.Device, err)
+		}
+		index = ifi.Index
+	}
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		cerr := raw.Control(func(fd uintptr) {
 			if p.Mark != 0 {
 				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(p.Mark))
 			}
-			if err == nil && p.Device != "" {
-				err = unix.BindToDevice(int(fd), p.Device)
+			if err == nil && index != 0 {
+				err = p.sendBy(int(fd), index)
 			}
 		})
 		return errors.Join(cerr, err)
@@ -100,6 +109,25 @@ func (p Path) open(ctx context.Context) (*net.IPConn, error) {
 		return nil, fmt.Errorf("open a socket for the way to %s: %w", p.To, err)
 	}
 	return c.(*net.IPConn), nil
+}
+
+// sendBy chooses the device of what is sent. What is received may come by another:
+// an NVA's own address is behind its card, also for answers to what went through
+// a tunnel; so binding the socket would not do.
+func (Path) sendBy(fd, index int) error {
+	// IPV6_UNICAST_IF is not in x/sys; both options take network byte order (ip(7)).
+	const unicastIF6 = 76
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], uint32(index))
+	value := int(binary.NativeEndian.Uint32(b[:]))
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return err
+	}
+	if domain == unix.AF_INET6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unicastIF6, value)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_UNICAST_IF, value)
 }
 
 type finder struct {

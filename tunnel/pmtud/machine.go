@@ -28,8 +28,9 @@ func (p Phase) String() string {
 }
 
 const (
-	// BaseSize is BASE_PLPMTU, in bytes (RFC 8899, section 5.1.2).
-	BaseSize = 1200
+	// BaseSize is BASE_PLPMTU, in bytes. RFC 8899, section 5.1.2, has 1,200 for the
+	// outer packet; this is inside, and what a device that carries IPv6 needs.
+	BaseSize = 1280
 	// MinSize is MIN_PLPMTU: what IPv4 hosts have to take (RFC 791, section 3.2).
 	MinSize = 576
 	// maxProbes is how often a size is tried before it counts as too large: MAX_PROBES.
