@@ -24,6 +24,7 @@ func arguments() map[string][]string {
 		"explain": {"10.0.0.0/8"},
 		"audit":   {"../../pkg/diag/audit/testdata/hub/nic.json"},
 		"drain":   {"--wait=0s"},
+		"trace":   {"10.0.0.1"},
 	}
 }
 

@@ -130,7 +130,11 @@ type Tunnel struct {
 	Encapsulation string `json:"encapsulation"`
 	State         string `json:"state"`
 	Remote        string `json:"remote"`
-	MTU           int    `json:"mtu"`
+	// MTU is the largest inner packet now, in bytes; MTUConfigured the most that it can become.
+	MTU           int `json:"mtu"`
+	MTUConfigured int `json:"mtu_configured"`
+	// Path is what is known of the path's MTU.
+	Path PathMTU `json:"path"`
 	// RTTMicros and Loss (0 to 1) are null until this version's successor measures them.
 	RTTMicros *uint64  `json:"rtt_us"`
 	Loss      *float64 `json:"loss"`
@@ -146,6 +150,16 @@ type Tunnel struct {
 	WireGuard *WireGuard `json:"wireguard"`
 	// Rebuilt counts how often the device had to be made anew because it had vanished.
 	Rebuilt uint64 `json:"rebuilt"`
+}
+
+// PathMTU says how a tunnel's MTU was found.
+type PathMTU struct {
+	// State is "unconfirmed", "base", "searching", "complete" or "lost" (RFC 8899, section 5.2).
+	State string `json:"state"`
+	// Method is "probe", "echo" or "none".
+	Method string `json:"method"`
+	// PeerMTU is what the peer uses towards us, 0 if it does not tell.
+	PeerMTU int `json:"peer_mtu,omitempty"`
 }
 
 // WireGuard is what a tunnel's handshakes came to. There are no secrets in it.
@@ -350,6 +364,7 @@ const (
 	CodeTooLarge   = "too_large"          // the body is larger than 64 KiB
 	CodeConfig     = "invalid_config"     // the configuration is not valid or cannot be applied while running; nothing was changed
 	CodeStopping   = "stopping"           // the daemon is on its way out
-	CodeBusy       = "busy"               // as many follow events as may
+	CodeBusy       = "busy"               // as many ask for this as may
+	CodeDown       = "down"               // the tunnel does not work now
 	CodeInternal   = "internal"           // the daemon could not do it; see its log
 )

@@ -41,7 +41,7 @@ func (s *Server) events(_ *http.Request, q url.Values) (any, error) {
 }
 
 // stream sends events until the client leaves, is too slow, or the server stops.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, f *follower) {
+func (f *follower) stream(s *Server, w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.streams <- struct{}{}:
 		defer func() { <-s.streams }()

@@ -29,6 +29,9 @@ func (s *Server) endpoints() map[string]endpoint {
 		"/v1/explain":    {http.MethodGet, []string{"target", "from"}, s.explain},
 		"/v1/events":     {http.MethodGet, []string{"since", "follow"}, s.events},
 		"/v1/reload":     {http.MethodPost, nil, s.reload},
+		"/v1/pmtu":       {http.MethodPost, []string{"tunnel"}, s.pmtu},
+		"/v1/trace":      {http.MethodPost, []string{"target", "from"}, s.trace},
+		"/v1/capture":    {http.MethodPost, []string{"tunnel", "layer", "filter", "count", "duration_ms", "snaplen"}, s.capture},
 		"/v1/drain":      {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), false) }},
 		"/v1/undrain":    {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), true) }},
 	}

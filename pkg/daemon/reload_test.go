@@ -17,6 +17,7 @@ import (
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
@@ -61,6 +62,12 @@ func (r *recorder) Set(want fib.State, _ bool) error {
 type recordedDevice struct {
 	r    *recorder
 	name string
+}
+
+func (d *recordedDevice) Path() pmtud.Status { return pmtud.Status{} }
+
+func (d *recordedDevice) Measure(context.Context, func(string)) (pmtud.Result, error) {
+	return pmtud.Result{}, nil
 }
 
 func (d *recordedDevice) Close() error {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/version"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
@@ -94,7 +96,8 @@ func wireguardStatus(w *wireguard.Status) *control.WireGuard {
 func tunnelStatus(t TunnelView) control.Tunnel {
 	c := control.Tunnel{
 		Name: t.Plan.Name, Encapsulation: t.Plan.Encapsulation, State: control.TunnelDown,
-		Remote: t.Plan.Pump.Remote.Addr().String(), MTU: t.Plan.Pump.MTU,
+		Remote: t.Plan.Pump.Remote.Addr().String(), MTU: cmp.Or(t.Path.MTU, t.Plan.Pump.MTU), MTUConfigured: t.Plan.Pump.MTU,
+		Path:      control.PathMTU{State: t.Path.Phase.String(), Method: cmp.Or(string(t.Path.Method), string(pmtud.MethodNone)), PeerMTU: t.Path.PeerMTU},
 		TXPackets: t.Stats.TXPackets, TXBytes: t.Stats.TXBytes, RXPackets: t.Stats.RXPackets, RXBytes: t.Stats.RXBytes,
 		Drops: t.Stats.Drops, Rebuilt: t.Rebuilt,
 	}
@@ -153,6 +156,11 @@ func (s *snapshot) health() (control.Health, []string) {
 		health = control.HealthDegraded
 	}
 	// What follows need not be wrong, or was put right.
+	for _, t := range s.Tunnels {
+		if w := mtuNote(t); w != "" {
+			warnings = append(warnings, w)
+		}
+	}
 	warnings = append(warnings, overlapNotes(s.Routes.Overlap)...)
 	return health, append(warnings, s.Meddling...)
 }
@@ -172,6 +180,15 @@ func (s *snapshot) tunnelWarning(t TunnelView) string {
 		return ""
 	}
 	return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, why)
+}
+
+// mtuNote says that the path is narrower than what is configured; the tunnel has followed it.
+func mtuNote(t TunnelView) string {
+	if t.Path.MTU == 0 || t.Path.MTU >= t.Plan.Pump.MTU {
+		return ""
+	}
+	return fmt.Sprintf("tunnel %s: the way to %s carries inner packets of %d bytes only, %d are configured: a hop on it has a smaller MTU",
+		t.Plan.Name, t.Plan.Pump.Remote.Addr(), t.Path.MTU, t.Plan.Pump.MTU)
 }
 
 // keyLogWarning is loud, because who has forgotten the flag would not notice.

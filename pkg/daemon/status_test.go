@@ -12,6 +12,7 @@ import (
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/version"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 )
 
@@ -125,6 +126,7 @@ func TestStatus(t *testing.T) {
 	s.Node, s.Uptime = Identity{Name: "hub-nva", ASN: 64512, Site: "hub"}, 3999*time.Millisecond
 	s.Site, s.Remote, s.Repaired, s.Strangers = 3, 4, 5, 6
 	s.Tunnels[0].Rebuilt = 2
+	s.Tunnels[0].Path = pmtud.Status{MTU: 1350, Phase: pmtud.Complete, Method: pmtud.MethodProbe, PeerMTU: 1390}
 	s.Tunnels[0].Stats = tunnel.Stats{TXPackets: 1, TXBytes: 2, RXPackets: 3, RXBytes: 4, Drops: map[string]uint64{"mtu": 7}}
 	s.Tunnels = append(s.Tunnels, TunnelView{Plan: TunnelPlan{Name: "tr1", Encapsulation: "vxlan", Pump: pump.TunnelConfig{Remote: addrPort("[2001:db8::1]:4790"), MTU: 1300}}, Err: errors.New("x")})
 	s.Sessions = s.Sessions[:1]
@@ -137,10 +139,11 @@ func TestStatus(t *testing.T) {
 		Health:  control.HealthDegraded,
 		Tunnels: []control.Tunnel{
 			{
-				Name: "tr0", Encapsulation: "vxlan", State: "up", Remote: "198.51.100.4", MTU: 1400, Rebuilt: 2,
+				Name: "tr0", Encapsulation: "vxlan", State: "up", Remote: "198.51.100.4", MTU: 1350, MTUConfigured: 1400, Rebuilt: 2,
+				Path:      control.PathMTU{State: "complete", Method: "probe", PeerMTU: 1390},
 				TXPackets: 1, TXBytes: 2, RXPackets: 3, RXBytes: 4, Drops: map[string]uint64{"mtu": 7},
 			},
-			{Name: "tr1", Encapsulation: "vxlan", State: "down", Remote: "2001:db8::1", MTU: 1300, Drops: map[string]uint64{}},
+			{Name: "tr1", Encapsulation: "vxlan", State: "down", Remote: "2001:db8::1", MTU: 1300, MTUConfigured: 1300, Path: control.PathMTU{State: "unconfirmed", Method: "none"}, Drops: map[string]uint64{}},
 		},
 		BGP: []control.Session{{
 			Peer: "192.0.2.68", Name: "ars", Role: "route-server", ASN: 64513, State: "established",

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
@@ -24,6 +26,10 @@ func (d *fakeDevice) Stats() tunnel.Stats          { return d.stats }
 func (d *fakeDevice) Up() bool                     { return d.up }
 func (d *fakeDevice) WireGuard() *wireguard.Status { return nil }
 func (d *fakeDevice) ForeignVNI() uint32           { return 0 }
+func (d *fakeDevice) Path() pmtud.Status           { return pmtud.Status{} }
+func (d *fakeDevice) Measure(context.Context, func(string)) (pmtud.Result, error) {
+	return pmtud.Result{}, d.err
+}
 func (d *fakeDevice) Rekey(wireguard.Config) error { return nil }
 
 // bench makes the devices of a tunnelSet and is the kernel's list of them.

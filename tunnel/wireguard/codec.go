@@ -132,7 +132,13 @@ func (*Device) Trailer() int { return padTo - 1 + tagLen }
 
 // Seal encrypts the IP packet buf[off:off+n] in place.
 func (d *Device) Seal(buf []byte, off, n int) (start, end int, r tunnel.DropReason) {
-	return d.table.seal(buf, off, n, d.mtu)
+	return d.table.seal(buf, off, n, int(d.mtu.Load()))
+}
+
+// SealExactly is Seal without padding, so that a probe of the path is as long
+// as it means to be.
+func (d *Device) SealExactly(buf []byte, off, n int) (start, end int, r tunnel.DropReason) {
+	return d.table.seal(buf, off, n, n)
 }
 
 // Open decrypts a datagram in place. What is part of a handshake is tunnel.Control.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/curve25519"
@@ -25,7 +26,7 @@ type handshakeMessage struct {
 // loops, Run is for the goroutine that shakes hands.
 type Device struct {
 	table table
-	mtu   int
+	mtu   atomic.Int64 // padding goes no further
 	queue chan handshakeMessage
 	woken chan struct{} // something changed that Run has to look at
 
@@ -41,7 +42,8 @@ func New(c Config) (*Device, error) {
 	if c.Random == nil {
 		c.Random = rand.Reader
 	}
-	d := &Device{mtu: c.MTU, queue: make(chan handshakeMessage, queueLen), woken: make(chan struct{}, 1)}
+	d := &Device{queue: make(chan handshakeMessage, queueLen), woken: make(chan struct{}, 1)}
+	d.mtu.Store(int64(c.MTU))
 	d.m = newMachine(c, &d.table, time.Now())
 	return d, nil
 }
@@ -68,18 +70,21 @@ func (c *Config) check() error {
 }
 
 // Reconfigure takes other keys, a preshared key and a persistent keepalive.
-// Sessions whose keys stay are not disturbed. The MTU cannot change.
+// Sessions whose keys stay are not disturbed. The MTU is SetMTU's.
 func (d *Device) Reconfigure(c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c.MTU = d.mtu
+	c.MTU = int(d.mtu.Load())
 	d.m.configure(c, time.Now())
 	d.wake()
 	return nil
 }
+
+// SetMTU says how long the largest packet is, in bytes: padding makes none longer.
+func (d *Device) SetMTU(mtu int) { d.mtu.Store(int64(mtu)) }
 
 func (d *Device) wake() {
 	select {
