@@ -73,8 +73,8 @@ func (a *app) runBugreport(ctx context.Context, configFile, name string) error {
 	if configFile == "" {
 		configFile = filepath.Join("/etc/transitd", node+".yaml")
 	}
-	text, err := os.ReadFile(configFile)
-	items := []bugreport.Item{{Name: "config.yaml", Get: func(context.Context) ([]byte, error) { return bugreport.Config(text), err }}}
+	text, missing := os.ReadFile(configFile)
+	items := []bugreport.Item{{Name: "config.yaml", Get: func(context.Context) ([]byte, error) { return bugreport.Config(text), missing }}}
 	scrubber, err := bugreport.NewScrubber(text, os.ReadFile)
 	if err != nil {
 		return fmt.Errorf("%w; nothing was written", err)
