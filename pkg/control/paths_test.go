@@ -16,25 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// serving runs a server on a socket for the life of the test.
-func serving(t *testing.T, f *fakeDaemon) *Client {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(start(t, NewServer(f, nil), &unixListener{l}))
-	return NewClient(socket)
-}
-
-// unixListener hides the listener's own type, as an activated socket would.
-type unixListener struct{ net.Listener }
-
 func TestMeasurePath(t *testing.T) {
 	t.Parallel()
 	f := newFake()
-	c := serving(t, f)
+	_, c, _ := serving(t, f)
 	var said []string
 	p, err := c.MeasurePath(t.Context(), "tr0", func(s string) { said = append(said, s) })
 	if err != nil || p.Tunnel != "tr0" || p.SchemaVersion != 1 || !cmp.Equal(said, []string{"the peer answers"}) {
@@ -54,7 +39,7 @@ func isCode(err error, code string) bool {
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	f := newFake()
-	c := serving(t, f)
+	_, c, _ := serving(t, f)
 	var steps []TraceStep
 	got, err := c.Trace(t.Context(), TraceQuery{Target: "192.0.2.1", From: "hub"}, func(s TraceStep) { steps = append(steps, s) })
 	if err != nil || got.From != "hub" || !cmp.Equal(got.Steps, steps) || len(steps) != 1 {
@@ -74,7 +59,7 @@ func TestTrace(t *testing.T) {
 func TestCapture(t *testing.T) {
 	t.Parallel()
 	f := newFake()
-	c := serving(t, f)
+	_, c, _ := serving(t, f)
 	var out bytes.Buffer
 	q := CaptureQuery{Tunnel: "tr0", Layer: LayerOuter, Filter: "tcp port 179 and not host ::1", Count: 7, Duration: 1500 * time.Millisecond, Snap: 96}
 	done, err := c.Capture(t.Context(), q, &out)

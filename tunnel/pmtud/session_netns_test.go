@@ -164,7 +164,10 @@ func TestNetnsBothDirections(t *testing.T) {
 	r := newRig(t)
 	a, b := r.node(r.us, nil), r.node(r.them, nil)
 	complete := func(s *Session, mtu int) func() bool {
-		return func() bool { st := s.Status(); return st.MTU == mtu && st.Phase == Complete && st.Method == MethodProbe }
+		return func() bool {
+			st := s.Status()
+			return st.MTU == mtu && st.Phase == Complete && st.Method == MethodProbe
+		}
 	}
 	r.eventually("both have confirmed 1400", func() bool { return complete(a, 1400)() && complete(b, 1400)() })
 	if got := r.measure(a); got.There != (Direction{1450, 1500, LimitOwnCard, Hop{}}) || got.Back != (Direction{1450, 1500, LimitPeerCard, Hop{}}) || got.PeerCard != 1500 || got.PeerMTU != 1400 {
