@@ -63,7 +63,7 @@ func filters() []string {
 		"ip", "ip6", "tcp", "udp", "icmp", "icmp6", "arp", "not arp", "esp", "ip proto 50", "ip6 proto 58", "proto 47", "ip proto 17",
 		"port 179", "src port 179", "dst port 179", "tcp port 179", "udp port 53", "udp dst port 53", "portrange 50-180", "tcp src portrange 80-179",
 		"host 10.1.2.1", "src host 10.1.2.2", "dst 172.16.9.2", "ip host 10.1.2.1", "src 10.1.2.1", "host 2001::1", "src host 2001::2", "dst host 2002::2", "ip6 host 2002::1",
-		"net 10.0.0.0/8", "src net 172.16.0.0/12", "dst net 172.16.8.0/21", "net 10.1.2.2/31", "net 2001::/16", "dst net 2002::/96", "net 0.0.0.0/0",
+		"net 10.0.0.0/8", "src net 172.16.0.0/12", "dst net 172.16.8.0/21", "net 10.1.2.2/31", "net 2001::/16", "dst net 2002::/96",
 		"less 60", "greater 100", "tcp and port 179", "tcp or udp", "not tcp", "! udp port 4789", "host 10.1.2.1 and (tcp or icmp) and not dst 172.16.9.2",
 		"tcp or udp and port 179", "udp and port 53 or icmp", "not (ip or arp) && udp || tcp dst port 179", "((((ip))))", "not not ip", "not icmp and not icmp6 and less 1000",
 	}

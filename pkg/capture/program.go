@@ -182,10 +182,6 @@ func (n proto) emit(g *program, yes, no label) {
 }
 
 func (n host) emit(g *program, yes, no label) {
-	if n.prefix.Bits() == 0 && n.prefix.Addr().Is4() {
-		g.jump(yes) // as tcpdump has it: everything
-		return
-	}
 	is := g.label()
 	family{n.prefix.Addr().Is6()}.emit(g, is, no)
 	g.here(is)

@@ -19,7 +19,8 @@
 // it, and only then (section 5.2 falls back to BASE_PLPMTU without asking, which
 // would make an outage of the peer look like a narrow path); the probe timer is
 // one second, as a probe's answer is the peer's only task (section 5.1.1 asks for
-// 15 seconds where nothing is known of the peer).
+// 15 seconds where nothing is known of the peer), and the probes of one size do not
+// wait for each other.
 //
 // A Session owns its goroutines: one for each socket, one for the machine. Close
 // ends them and waits.

@@ -35,12 +35,14 @@ const (
 	MinSize = 576
 	// maxProbes is how often a size is tried before it counts as too large: MAX_PROBES.
 	maxProbes = 3
-	// probeTimer is how long an answer may take: PROBE_TIMER.
+	// probeTimer is how long an answer may take: PROBE_TIMER. again is how long after
+	// a probe the next one of the same size follows; the first one's answer still counts.
 	probeTimer = time.Second
+	again      = 400 * time.Millisecond
 	// confirmTimer is how often the size in use is checked: CONFIRMATION_TIMER.
 	confirmTimer = 2 * time.Second
-	// patience is how many probes of a dead tunnel come one after the other.
-	patience = 60
+	// hasty is how many probes of a dead tunnel come one after the other.
+	hasty = 60
 	// raiseTimer is how long after a search a wider path is looked for: PMTU_RAISE_TIMER.
 	raiseTimer = 10 * time.Minute
 )
@@ -82,7 +84,7 @@ func (m *machine) stands() Phase {
 }
 
 // tick says which size to send now, 0 for none, and when to ask again.
-func (m *machine) tick(now time.Time) (size int, again time.Time) {
+func (m *machine) tick(now time.Time) (size int, next time.Time) {
 	p := &m.probe
 	if p.size != 0 && !now.Before(p.at.Add(probeTimer)) && p.sent >= maxProbes {
 		size := p.size
@@ -95,11 +97,20 @@ func (m *machine) tick(now time.Time) (size int, again time.Time) {
 	switch {
 	case p.size == 0:
 		return 0, m.next
-	case p.sent > 0 && now.Before(p.at.Add(probeTimer)):
-		return 0, p.at.Add(probeTimer)
+	case p.sent > 0 && now.Before(p.at.Add(m.patience())):
+		return 0, p.at.Add(m.patience())
 	}
 	p.sent, p.at = p.sent+1, now
-	return p.size, now.Add(probeTimer)
+	return p.size, now.Add(m.patience())
+}
+
+// patience is how long after a probe something else happens: the next one of its
+// size, or after the last one the end.
+func (m *machine) patience() time.Duration {
+	if m.probe.sent < maxProbes {
+		return again
+	}
+	return probeTimer
 }
 
 // begin chooses what to probe.
@@ -203,7 +214,7 @@ func (m *machine) failed(size int, now time.Time) {
 	case Searching:
 		m.high = size
 	case Lost:
-		if m.turn > patience {
+		if m.turn > hasty {
 			m.next = now.Add(confirmTimer)
 		}
 	}
