@@ -59,7 +59,7 @@ func Run(ctx context.Context, c Config, w io.Writer) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer s.Close()
+	defer s.Close() //nolint:errcheck // it is only read from
 	counter := &counting{w: w}
 	began := time.Now()
 	ng, err := header(c, counter)

@@ -20,8 +20,11 @@ func pair(t *testing.T) (a, b netns.NS) {
 		ns   netns.NS
 		line string
 	}{
-		{a, "link add eth0 type veth peer name eth0 netns " + b.Name}, {a, "addr add 192.0.2.1/24 dev eth0"}, {b, "addr add 192.0.2.2/24 dev eth0"},
-		{a, "link set eth0 up"}, {b, "link set eth0 up"},
+		{a, "link add eth0 type veth peer name eth0 netns " + b.Name},
+		{a, "addr add 192.0.2.1/24 dev eth0"},
+		{b, "addr add 192.0.2.2/24 dev eth0"},
+		{a, "link set eth0 up"},
+		{b, "link set eth0 up"},
 	} {
 		if out, err := x.ns.Command(t.Context(), "ip", strings.Fields(x.line)...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %s: %v\n%s", x.line, err, out)

@@ -138,8 +138,8 @@ func TestProbersEnd(t *testing.T) {
 	}
 	leave()
 	for range maxProbers {
-		<-ended
-		<-f.ended // and so at the daemon
+		_ = <-ended
+		_ = <-f.ended // and so at the daemon
 	}
 	go func() {
 		_, err := c.MeasurePath(t.Context(), "tr0", func(string) { begun <- struct{}{} })
@@ -147,7 +147,7 @@ func TestProbersEnd(t *testing.T) {
 	}()
 	<-begun
 	stop()
-	<-f.ended
+	_ = <-f.ended
 	if err := <-ended; err == nil {
 		t.Error("a measurement that the stop ended has a result")
 	}

@@ -22,8 +22,12 @@ func TestFindTunnel(t *testing.T) {
 		all        []TunnelPlan
 		name, want string
 	}{
-		{one, "", "tr0"}, {one, "tr0", "tr0"}, {two, "tr1", "tr1"},
-		{two, "", "choose one: tr0, tr1"}, {one, "x", `no tunnel "x"; there are: tr0`}, {nil, "", "has no tunnel"},
+		{one, "", "tr0"},
+		{one, "tr0", "tr0"},
+		{two, "tr1", "tr1"},
+		{two, "", "choose one: tr0, tr1"},
+		{one, "x", `no tunnel "x"; there are: tr0`},
+		{nil, "", "has no tunnel"},
 	} {
 		p, err := findTunnel(c.all, c.name)
 		got := p.Name

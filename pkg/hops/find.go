@@ -50,7 +50,7 @@ func Find(ctx context.Context, p Path, each func(Hop)) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // nothing is buffered
 	// A deadline in the past ends a read.
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
 	f := finder{p: p, c: c, id: uint16(rand.Uint32()), token: rand.Uint64(), buf: make([]byte, 2048)}
