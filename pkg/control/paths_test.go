@@ -138,8 +138,12 @@ func TestProbersEnd(t *testing.T) {
 	}
 	leave()
 	for range maxProbers {
-		_ = <-ended
-		_ = <-f.ended // and so at the daemon
+		if err := <-ended; err == nil {
+			t.Error("it ended by itself")
+		}
+		if err := <-f.ended; err == nil { // at the daemon
+			t.Error("it ended by itself")
+		}
 	}
 	go func() {
 		_, err := c.MeasurePath(t.Context(), "tr0", func(string) { begun <- struct{}{} })
@@ -147,7 +151,9 @@ func TestProbersEnd(t *testing.T) {
 	}()
 	<-begun
 	stop()
-	_ = <-f.ended
+	if err := <-f.ended; err == nil {
+		t.Error("it ended by itself")
+	}
 	if err := <-ended; err == nil {
 		t.Error("a measurement that the stop ended has a result")
 	}
