@@ -138,8 +138,10 @@ func TestProbersEnd(t *testing.T) {
 	}
 	leave()
 	for range maxProbers {
-		_ = <-ended
-		_ = <-f.ended // and so at the daemon
+		<-ended                           //nolint:errcheck // what it ended with is the client's
+		if err := <-f.ended; err == nil { // and so at the daemon
+			t.Error("the daemon works on")
+		}
 	}
 	go func() {
 		_, err := c.MeasurePath(t.Context(), "tr0", func(string) { begun <- struct{}{} })
@@ -147,7 +149,9 @@ func TestProbersEnd(t *testing.T) {
 	}()
 	<-begun
 	stop()
-	_ = <-f.ended
+	if err := <-f.ended; err == nil {
+		t.Error("the daemon works on")
+	}
 	if err := <-ended; err == nil {
 		t.Error("a measurement that the stop ended has a result")
 	}
