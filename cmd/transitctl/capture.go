@@ -29,6 +29,7 @@ func (a *app) captureCommand() *cobra.Command {
 			}
 			return nil
 		},
+		ValidArgsFunction: a.complete(1, tunnels),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Tunnel, q.Layer = first(args), control.Layer(layer)
 			if err := checkCapture(q); err != nil {

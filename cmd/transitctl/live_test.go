@@ -26,7 +26,7 @@ func TestStatusLive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Release()
+	t.Cleanup(func() { _ = lock.Release() })
 	l, err := lock.Listen()
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,8 @@ import (
 	"github.com/transitd/transitd/pkg/events"
 )
 
+var update = flag.Bool("update", false, "rewrite what the scripts want to see")
+
 // TestMain makes the real program a command of the scripts; only the folder that
 // is searched for sockets is the script's own.
 func TestMain(m *testing.M) {
@@ -31,9 +34,11 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir:           "testdata",
+		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SOCKET_DIR", filepath.Join(env.WorkDir, "run"))
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each program under the race detector ends a second late
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startDaemon},

@@ -21,6 +21,7 @@ func (a *app) pmtuCommand() *cobra.Command {
 			}
 			return nil
 		},
+		ValidArgsFunction: a.complete(1, tunnels),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {

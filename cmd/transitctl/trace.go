@@ -47,6 +47,7 @@ func (a *app) traceCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "packets from there: a site, a tunnel or a Route Server; or one of the node's own addresses as source")
+	completeFlag(cmd, "from", a.complete(0, tunnels, sides))
 	return cmd
 }
 

@@ -113,6 +113,21 @@ func (p *path) iperf3(ctx context.Context, d time.Duration, args ...string) (r i
 	ctx, cancel := context.WithTimeout(ctx, d+20*time.Second)
 	defer cancel()
 	args = append([]string{"-c", p.in[1].String(), "-p", iperfPort, "-J", "-C", "cubic", "-t", strconv.Itoa(int(d.Seconds()))}, args...)
+	for {
+		r, err = p.iperf3Once(ctx, args)
+		// The server may not be done with the client before: it says so, and its word can be overtaken by the end of the connection.
+		if err == nil || !strings.Contains(r.Error, "busy") && !strings.Contains(r.Error, "unable to receive control message") {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return r, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (p *path) iperf3Once(ctx context.Context, args []string) (r iperf, err error) {
 	out, err := p.bed.Ends[0].Output(ctx, "iperf3", args...)
 	if jerr := json.Unmarshal([]byte(out), &r); jerr != nil && err == nil {
 		err = fmt.Errorf("read iperf3's answer: %w", jerr)

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -258,7 +259,7 @@ func (c *Client) Trace(ctx context.Context, q TraceQuery, each func(TraceStep)) 
 }
 
 // begin sends a request whose answer is read piece by piece. The caller closes the body.
-func (c *Client) begin(ctx context.Context, path string, q url.Values) (*http.Response, error) {
+func (c *Client) begin(ctx context.Context, path, contentType string, q url.Values) (*http.Response, error) {
 	u := url.URL{Scheme: "http", Host: "transitd", Path: path, RawQuery: q.Encode()}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), nil)
 	if err != nil {
@@ -266,25 +267,36 @@ func (c *Client) begin(ctx context.Context, path string, q url.Values) (*http.Re
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if ue, ok := errors.AsType[*url.Error](err); ok {
-			err = ue.Err // without the made-up URL
-		}
-		return nil, &UnreachableError{Socket: c.socket, Err: err}
+		return nil, c.unreachable(ctx, err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK && resp.Header.Get("Content-Type") == contentType {
 		return resp, nil
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return nil, &UnreachableError{Socket: c.socket, Err: fmt.Errorf("read the answer: %w", err)}
+		return nil, c.unreachable(ctx, fmt.Errorf("read the answer: %w", err))
 	}
-	return nil, decodeAnswer(path, resp.StatusCode, b, nil)
+	if err := c.decode(path, resp.StatusCode, b, &Version{}); err != nil {
+		return nil, err
+	}
+	return nil, c.stranger(fmt.Sprintf("answered %s with %.200q", path, b))
+}
+
+// within ends a request that the daemon does not end in time; the longest that it takes by itself is known.
+func (c *Client) within(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	limit := most + writeTimeout
+	if c.Timeout > 0 {
+		limit = c.Timeout
+	}
+	return context.WithTimeoutCause(ctx, limit, silent(limit))
 }
 
 // job runs a job to its result.
 func (c *Client) job(ctx context.Context, path string, q url.Values, result any, on map[string]func([]byte) error) error {
-	resp, err := c.begin(ctx, path, q)
+	ctx, cancel := c.within(ctx, probeTimeout)
+	defer cancel()
+	resp, err := c.begin(ctx, path, "text/event-stream", q)
 	if err != nil {
 		return err
 	}
@@ -293,14 +305,16 @@ func (c *Client) job(ctx context.Context, path string, q url.Values, result any,
 	for {
 		m, err := in.Next()
 		switch {
+		case errors.Is(context.Cause(ctx), ErrSilent):
+			return c.unreachable(ctx, err)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
 			return &UnreachableError{Socket: c.socket, Err: errors.New("the daemon ended the answer")}
 		case m.Name == "result":
-			return decodeAnswer(path, http.StatusOK, m.Data, result)
+			return c.decode(path, http.StatusOK, m.Data, result)
 		case m.Name == "error":
-			return decodeAnswer(path, http.StatusInternalServerError, m.Data, nil)
+			return c.decode(path, http.StatusInternalServerError, m.Data, nil)
 		}
 		if f := on[m.Name]; f != nil {
 			if err := f(m.Data); err != nil {
@@ -319,7 +333,9 @@ func (c *Client) Capture(ctx context.Context, q CaptureQuery, w io.Writer) (Capt
 			v.Set(name, strconv.Itoa(n))
 		}
 	}
-	resp, err := c.begin(ctx, "/v1/capture", v)
+	ctx, cancel := c.within(ctx, cmp.Or(q.Duration, DefaultCaptureDuration)+writeTimeout)
+	defer cancel()
+	resp, err := c.begin(ctx, "/v1/capture", "application/x-pcapng", v)
 	if err != nil {
 		return Captured{}, err
 	}
@@ -329,6 +345,8 @@ func (c *Client) Capture(ctx context.Context, q CaptureQuery, w io.Writer) (Capt
 	done.Packets, _ = strconv.ParseUint(resp.Trailer.Get(trailerPackets), 10, 64)
 	done.Dropped, _ = strconv.ParseUint(resp.Trailer.Get(trailerDropped), 10, 64)
 	switch text := resp.Trailer.Get(trailerError); {
+	case errors.Is(context.Cause(ctx), ErrSilent):
+		return done, c.unreachable(ctx, err)
 	case ctx.Err() != nil:
 		done.Ended = "client"
 		return done, nil

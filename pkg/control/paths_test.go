@@ -138,9 +138,11 @@ func TestProbersEnd(t *testing.T) {
 	}
 	leave()
 	for range maxProbers {
-		<-ended                           //nolint:errcheck // what it ended with is the client's
-		if err := <-f.ended; err == nil { // and so at the daemon
-			t.Error("the daemon works on")
+		if err := <-ended; err == nil {
+			t.Error("it ended by itself")
+		}
+		if err := <-f.ended; err == nil { // at the daemon
+			t.Error("it ended by itself")
 		}
 	}
 	go func() {
@@ -150,7 +152,7 @@ func TestProbersEnd(t *testing.T) {
 	<-begun
 	stop()
 	if err := <-f.ended; err == nil {
-		t.Error("the daemon works on")
+		t.Error("it ended by itself")
 	}
 	if err := <-ended; err == nil {
 		t.Error("a measurement that the stop ended has a result")

@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// noSuchPath begins the message about an unknown path. Clients know by it that the daemon is older than they are.
+const noSuchPath = "no such path"
+
 // endpoint is one path of the API.
 type endpoint struct {
 	method string
@@ -39,7 +42,7 @@ func (s *Server) endpoints() map[string]endpoint {
 func (s *Server) dispatch(r *http.Request, reading bool) (any, error) {
 	e, ok := s.endpoints()[r.URL.Path]
 	if !ok || reading && e.method != http.MethodGet {
-		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf("no such path: %.200q", r.URL.Path)}
+		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf(noSuchPath+": %.200q", r.URL.Path)}
 	}
 	if r.Method != e.method && (r.Method != http.MethodHead || e.method != http.MethodGet) {
 		return nil, &Error{Code: CodeMethod, Message: fmt.Sprintf("%s wants %s, not %.20q", r.URL.Path, e.method, r.Method)}

@@ -3,9 +3,13 @@ package daemon
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/transitd/transitd/bgp"
 	"github.com/transitd/transitd/bgp/bfd"
+	"github.com/transitd/transitd/bgp/policy"
+	"github.com/transitd/transitd/pkg/control"
 )
 
 // symptoms are what a tunnel that does not work showed in the last seconds.
@@ -21,23 +25,33 @@ const silence = 3 * time.Second
 
 // diagnosis says in words why nothing gets through a tunnel whose device is
 // there, as far as this end can know; why WireGuard is not up is its own to say.
+// It is empty if something does get through: BGP alone is at fault then.
 func diagnosis(t TunnelView, x symptoms, b bfd.Status) string {
-	peer := t.Plan.Pump.Remote
+	peer, now := t.Plan.Pump.Remote, time.Now()
 	switch {
 	case x.CameBack > 0:
 		return fmt.Sprintf("what is sent to %s comes back to this node's card: a route of the fabric (a user-defined route, or one that is learned) leads the peer's address to this NVA", peer.Addr())
 	case x.WrongVNI > 0 && t.Plan.VXLAN != nil:
 		return fmt.Sprintf("wrong VNI: %s sends VNI %d, this end has %d", peer.Addr(), t.ForeignVNI, t.Plan.VXLAN.VNI)
 	case t.WireGuard != nil && !t.WireGuard.Up:
-		return t.WireGuard.Why(time.Now())
+		return t.WireGuard.Why(now)
+	case t.WireGuard != nil && t.WireGuard.Refusal(now) != "":
+		return t.WireGuard.Refusal(now)
 	case x.Arrived == 0 && x.For >= silence:
 		return fmt.Sprintf("nothing arrives from %s: the peer or its daemon is down, or UDP port %d is blocked on the way here", peer.Addr(), t.Plan.Endpoint.Local.Port())
 	case x.Arrived > 0 && x.For >= silence && (!t.Up || deaf(b)):
 		return fmt.Sprintf("packets of %s arrive, but it does not hear us: UDP port %d is blocked on the way there (a firewall or network security group), or it does not take this address for its peer", peer.Addr(), peer.Port())
 	case !t.Up:
 		return fmt.Sprintf("peer MAC not resolved: %s does not answer inside the tunnel", t.Plan.Pump.PeerAddrs[0])
+	case failed(b):
+		return fmt.Sprintf("BFD is %s (%s): nothing gets through", b.State, b.Diagnostic)
 	}
-	return fmt.Sprintf("BFD is %s (%s): nothing gets through", b.State, b.Diagnostic)
+	return ""
+}
+
+// failed reports whether BFD was up once and is not now, and the peer did not want it so.
+func failed(b bfd.Status) bool {
+	return b.State != bfd.Up && b.Flaps > 0 && b.RemoteState != bfd.AdminDown
 }
 
 // deaf reports whether the peer's BFD says that it hears nothing of ours, while we hear it.
@@ -45,10 +59,13 @@ func deaf(b bfd.Status) bool {
 	return b.State == bfd.Init || b.DetectionTime > 0 && b.RemoteState == bfd.Down
 }
 
-// works reports whether packets get through a tunnel, as far as is known. BFD
-// that was never up says nothing: the peer may not speak it.
-func works(t TunnelView, b bfd.Status, watched bool) bool {
-	return t.Up && (!watched || b.State == bfd.Up || b.RemoteState == bfd.AdminDown || b.Flaps == 0 && !deaf(b))
+// doubtful reports whether it is not known that packets get through a tunnel.
+// BFD that was never up says nothing: the peer may not speak it.
+func (s *snapshot) doubtful(t TunnelView) bool {
+	b, watched := s.BFD[t.Plan.Name]
+	return !t.Up || watched && (failed(b) || deaf(b)) || slices.ContainsFunc(s.Sessions, func(x bgp.Session) bool {
+		return x.Name == t.Plan.Name && x.Role != policy.RouteServer && x.State != control.SessionEstablished
+	})
 }
 
 // symptomWindow is how far back symptoms go.
@@ -73,7 +90,7 @@ type comebacks interface {
 	Close() error
 }
 
-// clinic follows the tunnels that do not work. Its methods are called by the
+// clinic follows the tunnels that may not work. Its methods are called by the
 // supervisor only; symptoms come out as values.
 type clinic struct {
 	// open begins to watch for packets to the peer that come back.
@@ -81,13 +98,12 @@ type clinic struct {
 	list map[string]*patient
 }
 
-// round looks at all tunnels and returns the symptoms of those that do not work.
+// round looks at all tunnels and returns the symptoms of those that may not work.
 func (c *clinic) round(now time.Time, s *snapshot) map[string]symptoms {
 	out := map[string]symptoms{}
 	seen := map[string]bool{}
 	for _, t := range s.Tunnels {
-		b, watched := s.BFD[t.Plan.Name]
-		if !t.Present || works(t, b, watched) {
+		if !t.Present || !s.doubtful(t) {
 			continue
 		}
 		seen[t.Plan.Name] = true
@@ -133,10 +149,9 @@ func (p *patient) end() {
 }
 
 // close ends all watches.
-func (c *clinic) close() error {
+func (c *clinic) close() {
 	for _, p := range c.list {
 		p.end()
 	}
 	clear(c.list)
-	return nil
 }

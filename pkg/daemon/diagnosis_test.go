@@ -29,8 +29,9 @@ func TestDiagnosis(t *testing.T) {
 		{"silence after it worked", true, symptoms{For: long}, bfd.Status{Flaps: 1}, "nothing arrives from 198.51.100.4"},
 		{"one way", true, symptoms{For: long, Arrived: 7}, heardDown, "UDP port 4789 is blocked on the way there"},
 		{"one way from the beginning", false, symptoms{For: long, Arrived: 7}, bfd.Status{}, "UDP port 4789 is blocked on the way there"},
+		{"the peer stopped on purpose", true, symptoms{For: long}, bfd.Status{State: bfd.Down, RemoteState: bfd.AdminDown}, "nothing arrives from 198.51.100.4"},
 		{"too early to tell", false, symptoms{For: time.Second}, bfd.Status{}, "peer MAC not resolved"},
-		{"too early to tell of BFD", true, symptoms{For: time.Second}, bfd.Status{State: bfd.Down, Diagnostic: bfd.DetectionTimeExpired}, "BFD is down"},
+		{"too early to tell of BFD", true, symptoms{For: time.Second}, bfd.Status{State: bfd.Down, RemoteState: bfd.Down, Flaps: 1, Diagnostic: bfd.DetectionTimeExpired}, "BFD is down"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

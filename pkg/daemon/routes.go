@@ -30,6 +30,7 @@ type routeTable struct {
 	bests   []bgp.Best
 	want    fib.State
 	refused []fib.Refused
+	overlap []overlap
 	swept   bool
 	err     error // of the last Set
 }
@@ -47,7 +48,7 @@ func (r *routeTable) setNode(n fib.Node) error {
 func (r *routeTable) onRoutes(bests []bgp.Best) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.bests = bests
+	r.bests, r.overlap = bests, overlaps(bests)
 	if err := r.applyLocked(); err != nil {
 		r.log.Error("the kernel does not take the routes; they are tried again every second", zap.Error(err))
 	}
@@ -114,6 +115,7 @@ type routeView struct {
 	Bests   []bgp.Best
 	Want    fib.State
 	Refused []fib.Refused
+	Overlap []overlap
 	Swept   bool
 	Err     error
 }
@@ -122,5 +124,5 @@ type routeView struct {
 func (r *routeTable) view() routeView {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return routeView{Node: r.node, Bests: r.bests, Want: r.want, Refused: r.refused, Swept: r.swept, Err: r.err}
+	return routeView{Node: r.node, Bests: r.bests, Want: r.want, Refused: r.refused, Overlap: r.overlap, Swept: r.swept, Err: r.err}
 }

@@ -155,21 +155,40 @@ func (s *snapshot) health() (control.Health, []string) {
 	case len(warnings) > 0:
 		health = control.HealthDegraded
 	}
+	// What follows need not be wrong, or was put right.
+	for _, t := range s.Tunnels {
+		if w := mtuNote(t); w != "" {
+			warnings = append(warnings, w)
+		}
+	}
+	warnings = append(warnings, overlapNotes(s.Routes.Overlap)...)
 	return health, append(warnings, s.Meddling...)
 }
 
 // tunnelWarning says what is wrong with a tunnel; nothing if it works.
 func (s *snapshot) tunnelWarning(t TunnelView) string {
-	b, watched := s.BFD[t.Plan.Name]
 	switch {
-	case works(t, b, watched):
+	case t.Up && !s.doubtful(t):
 		return ""
 	case t.Err != nil:
 		return fmt.Sprintf("tunnel %s: %v; tried again every second", t.Plan.Name, t.Err)
 	case !t.Present:
 		return fmt.Sprintf("tunnel %s: its device was removed by another program; it is made again", t.Plan.Name)
 	}
-	return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, diagnosis(t, s.Symptoms[t.Plan.Name], b))
+	why := diagnosis(t, s.Symptoms[t.Plan.Name], s.BFD[t.Plan.Name])
+	if why == "" {
+		return ""
+	}
+	return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, why)
+}
+
+// mtuNote says that the path is narrower than what is configured; the tunnel has followed it.
+func mtuNote(t TunnelView) string {
+	if t.Path.MTU == 0 || t.Path.MTU >= t.Plan.Pump.MTU {
+		return ""
+	}
+	return fmt.Sprintf("tunnel %s: the way to %s carries inner packets of %d bytes only, %d are configured: a hop on it has a smaller MTU",
+		t.Plan.Name, t.Plan.Pump.Remote.Addr(), t.Path.MTU, t.Plan.Pump.MTU)
 }
 
 // keyLogWarning is loud, because who has forgotten the flag would not notice.

@@ -133,6 +133,7 @@ func TestStatus(t *testing.T) {
 	s.Sessions[0].Received, s.Sessions[0].Announced, s.Sessions[0].Uptime, s.Sessions[0].LastError = 10, 11, 61*time.Second, "once"
 	s.Sessions[0].Accepted, s.Sessions[0].Flaps = 9, 3
 	s.Budgets = []bgp.BudgetView{{Neighbor: "ars", Level: policy.BudgetWarning, Count: 12, Limit: 13, Aggregated: 14, Held: true, Reason: "full"}}
+	const narrow = "tunnel tr0: the way to 198.51.100.4 carries inner packets of 1350 bytes only, 1400 are configured: a hop on it has a smaller MTU"
 	want := control.Status{
 		Version: control.V1(),
 		Node:    control.Node{Name: "hub-nva", ASN: 64512, Site: "hub", Version: version.Get().Version, UptimeS: 3},
@@ -152,10 +153,11 @@ func TestStatus(t *testing.T) {
 		Routes:   control.RouteCounts{Site: 3, Remote: 4, Repaired: 5},
 		Refused:  control.Refused{BGP: 6},
 		Budgets:  []control.Budget{{RouteServer: "ars", Level: "warning", Used: 12, Limit: 13, Aggregated: 14, Held: true, Reason: "full"}},
-		Warnings: []string{"tunnel tr1: x; tried again every second", "route server ars: full"},
+		Warnings: []string{"tunnel tr1: x; tried again every second", "route server ars: full", narrow},
 		Advice: []control.Advice{
 			{Warning: "tunnel tr1: x; tried again every second", Run: "ip -d link show tr1"},
 			{Warning: "route server ars: full", Run: "transitctl bgp routes --announced ars"},
+			{Warning: narrow, Run: "transitctl pmtu tr0"},
 		},
 	}
 	if d := diff(want, s.status()); d != "" {

@@ -51,12 +51,21 @@ func (s *Status) Theirs() PublicKey {
 // recent is how long a problem is taken for the reason.
 const recent = 30 * time.Second
 
+// Refusal says why messages of the peer's handshakes are refused, also while a
+// session of before still stands; empty if none was lately.
+func (s *Status) Refusal(now time.Time) string {
+	if s.Problem == "" || now.Sub(s.ProblemAt) >= recent {
+		return ""
+	}
+	return s.Problem
+}
+
 // Why says in words why the tunnel is not up, and what to look at; empty if it is.
 func (s *Status) Why(now time.Time) string {
 	switch {
 	case s.Up:
 		return ""
-	case s.Problem != "" && now.Sub(s.ProblemAt) < recent:
+	case s.Refusal(now) != "":
 		return s.Problem
 	case s.Unconfirmed > 0:
 		return fmt.Sprintf("the peer's handshakes are answered (%d times), and it does not go on: our datagrams do not reach it, or the preshared keys differ", s.Unconfirmed)

@@ -91,7 +91,11 @@ func TestNetnsComesBack(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer w.Close()
+		defer func() {
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
 		send := func(to string, n int) error {
 			c, err := net.Dial("udp", to)
 			if err != nil {

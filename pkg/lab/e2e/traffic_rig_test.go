@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -92,10 +93,21 @@ func (l *lab) serve(node, bind string) {
 func (l *lab) iperf(node, dst string, args ...string) iperf {
 	l.t.Helper()
 	var r iperf
-	out, err := output(l.in(node, "iperf3", append([]string{"-c", dst, "-J"}, args...)...))
-	if jerr := json.Unmarshal([]byte(out), &r); jerr != nil || err != nil || r.Error != "" {
-		l.t.Fatalf("iperf3 %s -> %s %v: %v %v %s", node, dst, args, err, jerr, r.Error)
-	}
+	l.eventually("iperf3 measures", 30*time.Second, func() error {
+		r = iperf{}
+		out, err := output(l.in(node, "iperf3", append([]string{"-c", dst, "-J"}, args...)...))
+		if jerr := json.Unmarshal([]byte(out), &r); jerr != nil {
+			l.t.Fatalf("iperf3 %s -> %s %v: %v %v", node, dst, args, err, jerr)
+		}
+		// The server may not be done with the client before: it says so, and its word can be overtaken by the end of the connection.
+		if strings.Contains(r.Error, "busy") || strings.Contains(r.Error, "unable to receive control message") {
+			return errors.New(r.Error)
+		}
+		if err != nil || r.Error != "" {
+			l.t.Fatalf("iperf3 %s -> %s %v: %v %s", node, dst, args, err, r.Error)
+		}
+		return nil
+	})
 	return r
 }
 
