@@ -312,7 +312,7 @@ func (s *Session) heard(r reply) {
 	delete(s.pending, r.token)
 	if r.msg != nil {
 		s.method, s.peer = MethodProbe, *r.msg
-	} else if s.method != MethodProbe || s.m.phase == Lost {
+	} else if s.method != MethodProbe || s.m.phase == Base || s.m.phase == Lost { // the peer may be another one now
 		s.method = MethodEcho
 	}
 	if p.reply == nil {

@@ -197,13 +197,36 @@ func TestNetnsBothDirections(t *testing.T) {
 	r.eventually("both are as configured again", func() bool { return complete(a, 1400)() && complete(b, 1400)() })
 }
 
+// TestNetnsPeerChanges replaces a transitd by the kernel's VXLAN, which answers echo requests only.
+func TestNetnsPeerChanges(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.node(r.us, nil)
+	t.Run("transitd", func(t *testing.T) {
+		first := *r
+		first.t = t
+		first.node(r.them, nil)
+		first.eventually("it is measured", func() bool { st := s.Status(); return st.Phase == Complete && st.Method == MethodProbe })
+	})
+	r.kernelPeer()
+	r.eventually("the kernel is measured", func() bool {
+		st := s.Status()
+		return st.Phase == Complete && st.Method == MethodEcho && st.MTU == 1400
+	})
+}
+
+func (r *rig) kernelPeer() {
+	r.t.Helper()
+	r.run(r.them, "link add tr0 mtu 1450 type vxlan id 7 local "+underThem+" remote "+underUs+" dev eth0 dstport 4789")
+	r.run(r.them, "addr add "+innerThem+"/30 dev tr0")
+	r.run(r.them, "link set tr0 up")
+}
+
 // TestNetnsForeignPeer measures the kernel's VXLAN by echo requests.
 func TestNetnsForeignPeer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.run(r.them, "link add tr0 mtu 1450 type vxlan id 7 local "+underThem+" remote "+underUs+" dev eth0 dstport 4789")
-	r.run(r.them, "addr add "+innerThem+"/30 dev tr0")
-	r.run(r.them, "link set tr0 up")
+	r.kernelPeer()
 	r.carries(underThem, 1420)
 	s := r.node(r.us, nil)
 	r.eventually("the MTU is what gets through", func() bool { st := s.Status(); return st.MTU == 1370 && st.Phase == Complete })
