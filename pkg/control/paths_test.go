@@ -138,11 +138,9 @@ func TestProbersEnd(t *testing.T) {
 	}
 	leave()
 	for range maxProbers {
-		if err := <-ended; err == nil {
-			t.Error("it ended by itself")
-		}
-		if err := <-f.ended; err == nil { // at the daemon
-			t.Error("it ended by itself")
+		<-ended                           //nolint:errcheck // what it ended with is the client's
+		if err := <-f.ended; err == nil { // and so at the daemon
+			t.Error("the daemon works on")
 		}
 	}
 	go func() {

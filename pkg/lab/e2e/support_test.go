@@ -143,6 +143,7 @@ func schemasFit(t *testing.T, n *wgTwin, _ map[string][]byte) {
 		"explain":   {"192.0.2.2"},
 		"keygen":    {filepath.Join(t.TempDir(), "key")},
 		"reload":    {"--dry-run"},
+		"trace":     {"192.0.2.2"},
 		"watch":     {"--last=100", "--follow=false"},
 	}
 	files, err := filepath.Glob("../../../docs/json/*.schema.json")
