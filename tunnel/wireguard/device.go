@@ -29,6 +29,9 @@ type Device struct {
 	mtu   atomic.Int64 // padding goes no further
 	queue chan handshakeMessage
 	woken chan struct{} // something changed that Run has to look at
+	// shed is until when a message without a cookie would not even get one, as
+	// time.Time.UnixNano has it: the loops drop it, and the flood costs them alone.
+	shed atomic.Int64
 
 	mu sync.Mutex // of the machine
 	m  *machine
@@ -113,6 +116,9 @@ func (d *Device) Run(ctx context.Context, send func(datagram []byte) error) {
 			}
 			d.mu.Lock()
 			d.m.message(now, msg.b[:msg.n], now.Before(loaded), out)
+			if now.Before(loaded) && d.m.spent(now) {
+				d.shed.Store(min(now.Truncate(time.Second).Add(time.Second).UnixNano(), loaded.UnixNano()))
+			}
 			d.mu.Unlock()
 			if len(d.queue) > 0 {
 				continue // what is due waits until the queue is empty, or the timer
