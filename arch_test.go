@@ -95,7 +95,7 @@ func arrows() []arrow {
 		{except: []string{"pkg/diag/audit/live"}, to: []string{"github.com/Azure"}, tests: true, why: "Azure's SDK is one package's alone"},
 		{from: []string{"pkg/metrics", "pkg/observe"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/config", "pkg/lab"}, why: "what is shown is what the API says"},
 		{except: []string{"pkg/metrics", "pkg/observe"}, to: []string{"github.com/prometheus"}, tests: true, why: "Prometheus' types stay in two packages"},
-		{from: []string{"pkg/capture", "pkg/hops"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/control", "pkg/config", "pkg/lab"}, tests: true, why: "they look at packets, whoever asks"},
+		{from: []string{"pkg/capture", "pkg/hops", "pkg/stamp"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/control", "pkg/config", "pkg/lab"}, tests: true, why: "they look at packets, whoever asks"},
 		{except: []string{"cmd"}, to: []string{"cmd"}, tests: true, why: "main packages are wiring"},
 		{except: []string{"pkg/config"}, to: []string{"github.com/goccy/go-yaml", "go.yaml.in", "gopkg.in/yaml"}, tests: true, why: "YAML is pkg/config's alone"},
 		{except: []string{"bgp/gobgp.go"}, to: []string{"github.com/osrg/gobgp"}, why: "GoBGP's types stay in one file"},

@@ -135,9 +135,11 @@ type Tunnel struct {
 	MTUConfigured int `json:"mtu_configured"`
 	// Path is what is known of the path's MTU.
 	Path PathMTU `json:"path"`
-	// RTTMicros and Loss (0 to 1) are null until this version's successor measures them.
+	// RTTMicros (the median) and Loss (0 to 1, of round trips) are of the last 60 probes; null if nothing has answered.
 	RTTMicros *uint64  `json:"rtt_us"`
 	Loss      *float64 `json:"loss"`
+	// Quality tells more of the same; null as well.
+	Quality   *Quality `json:"quality"`
 	TXPackets uint64   `json:"tx_packets"`
 	TXBytes   uint64   `json:"tx_bytes"`
 	RXPackets uint64   `json:"rx_packets"`
@@ -150,6 +152,26 @@ type Tunnel struct {
 	WireGuard *WireGuard `json:"wireguard"`
 	// Rebuilt counts how often the device had to be made anew because it had vanished.
 	Rebuilt uint64 `json:"rebuilt"`
+}
+
+// Quality is what the last probes of a tunnel say.
+type Quality struct {
+	// Method is "stamp" (RFC 8762) or "icmp".
+	Method   string `json:"method"`
+	Sent     int    `json:"sent"`
+	Received int    `json:"received"`
+	MinUS    uint64 `json:"rtt_min_us"`
+	P99US    uint64 `json:"rtt_p99_us"`
+	LastUS   uint64 `json:"rtt_last_us"`
+	// What we send (there) and what the peer sends (back), by itself; null with "icmp".
+	There *OneWay `json:"there"`
+	Back  *OneWay `json:"back"`
+}
+
+// OneWay is one direction through a tunnel.
+type OneWay struct {
+	Loss     float64 `json:"loss"` // 0 to 1
+	JitterUS uint64  `json:"jitter_us"`
 }
 
 // PathMTU says how a tunnel's MTU was found.

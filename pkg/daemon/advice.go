@@ -55,6 +55,7 @@ func (s *snapshot) advice() []control.Advice {
 	}
 	for _, t := range s.Tunnels {
 		add(mtuNote(t), "transitctl pmtu %s", t.Plan.Name)
+		add(lossNote(t), "transitctl ping %s", t.Plan.Name)
 	}
 	for i, w := range overlapNotes(s.Routes.Overlap) {
 		if i < maxNamed {

@@ -11,6 +11,7 @@ import (
 	"github.com/transitd/transitd/bgp/bfd"
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/stamp"
 	"github.com/transitd/transitd/pkg/version"
 	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/wireguard"
@@ -107,6 +108,10 @@ func tunnelStatus(t TunnelView) control.Tunnel {
 	if w := t.WireGuard; w != nil {
 		c.WireGuard = wireguardStatus(w)
 	}
+	if q := t.Quality; q.Received > 0 {
+		rtt, loss := micros(q.Median), q.Loss
+		c.RTTMicros, c.Loss, c.Quality = &rtt, &loss, qualityStatus(q)
+	}
 	if c.Drops == nil {
 		c.Drops = map[string]uint64{}
 	}
@@ -157,8 +162,10 @@ func (s *snapshot) health() (control.Health, []string) {
 	}
 	// What follows need not be wrong, or was put right.
 	for _, t := range s.Tunnels {
-		if w := mtuNote(t); w != "" {
-			warnings = append(warnings, w)
+		for _, w := range []string{mtuNote(t), lossNote(t)} {
+			if w != "" {
+				warnings = append(warnings, w)
+			}
 		}
 	}
 	warnings = append(warnings, overlapNotes(s.Routes.Overlap)...)
@@ -180,6 +187,45 @@ func (s *snapshot) tunnelWarning(t TunnelView) string {
 		return ""
 	}
 	return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, why)
+}
+
+func qualityStatus(q stamp.Stats) *control.Quality {
+	c := &control.Quality{
+		Method: string(q.Method), Sent: q.Sent, Received: q.Received,
+		MinUS: micros(q.Min), P99US: micros(q.P99), LastUS: micros(q.Last),
+	}
+	if q.Method == stamp.STAMP {
+		c.There = &control.OneWay{Loss: q.LossThere, JitterUS: micros(q.JitterThere)}
+		c.Back = &control.OneWay{Loss: q.LossBack, JitterUS: micros(q.JitterBack)}
+	}
+	return c
+}
+
+func micros(d time.Duration) uint64 { return uint64(max(d, 0) / time.Microsecond) }
+
+// lossy is the share of lost probes that is told, with enough of them to tell.
+const (
+	lossy      = 0.02
+	enoughSent = 20
+)
+
+// lossNote says that packets are lost, and in which direction.
+func lossNote(t TunnelView) string {
+	q := t.Quality
+	if !t.Up || q.Sent < enoughSent || q.Loss < lossy {
+		return ""
+	}
+	where := "on the way there or back"
+	switch {
+	case q.Method != stamp.STAMP:
+	case q.LossThere >= lossy && q.LossBack < lossy:
+		where = "on the way there: what we send"
+	case q.LossBack >= lossy && q.LossThere < lossy:
+		where = "on the way back: what the peer sends"
+	case q.LossBack >= lossy:
+		where = "both ways"
+	}
+	return fmt.Sprintf("tunnel %s: %.0f %% of the last %d probes to %s were lost, %s", t.Plan.Name, 100*q.Loss, q.Sent, t.Plan.Pump.Remote.Addr(), where)
 }
 
 // mtuNote says that the path is narrower than what is configured; the tunnel has followed it.

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/pkg/stamp"
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
@@ -32,6 +33,8 @@ type device interface {
 	Rekey(c wireguard.Config) error
 	// Path is what is known of the path's MTU, and Measure finds it out now.
 	Path() pmtud.Status
+	// Quality is what the last probes say of round trip, loss and jitter.
+	Quality() stamp.Stats
 	Measure(ctx context.Context, progress func(string)) (pmtud.Result, error)
 }
 
@@ -73,6 +76,8 @@ type TunnelView struct {
 	ForeignVNI uint32
 	// Path is what is known of the path's MTU.
 	Path pmtud.Status
+	// Quality is what the last probes say of round trip, loss and jitter.
+	Quality stamp.Stats
 }
 
 // add starts a tunnel. If that fails the slot is kept, and rebuild tries again.
@@ -203,7 +208,7 @@ func (s *tunnelSet) views() []TunnelView {
 			index, err := s.index(sl.plan.Name)
 			v.Present = err == nil && sl.is(index)
 			v.Up = v.Present && sl.dev.Up()
-			v.WireGuard, v.ForeignVNI, v.Path = sl.dev.WireGuard(), sl.dev.ForeignVNI(), sl.dev.Path()
+			v.WireGuard, v.ForeignVNI, v.Path, v.Quality = sl.dev.WireGuard(), sl.dev.ForeignVNI(), sl.dev.Path(), sl.dev.Quality()
 		}
 		views[i] = v
 	}
@@ -271,6 +276,11 @@ func (e *endpoints) start(p TunnelPlan) (device, error) {
 	if st.path, err = pmtud.Start(t, p.Path); err != nil {
 		e.log.Warn("the path's MTU is not measured: the tunnel uses what is configured", zap.String("tunnel", p.Name), zap.Error(err))
 	}
+	if p.ProbeInterval > 0 {
+		if st.quality, err = stamp.Start(p.Quality, p.ProbeInterval); err != nil {
+			e.log.Warn("round trip and loss are not measured", zap.String("tunnel", p.Name), zap.Error(err))
+		}
+	}
 	return st, nil
 }
 
@@ -323,7 +333,12 @@ type sharedTunnel struct {
 	at     netip.AddrPort
 	mtu    int            // the configured one
 	path   *pmtud.Session // nil: it could not be started
+	// quality is nil if it is not measured.
+	quality *stamp.Session
 }
+
+// Quality is what the last probes say.
+func (t *sharedTunnel) Quality() stamp.Stats { return t.quality.Stats() }
 
 // Path is what is known of the path's MTU.
 func (t *sharedTunnel) Path() pmtud.Status {
@@ -363,7 +378,7 @@ func (t *sharedTunnel) Rekey(c wireguard.Config) error { return t.engine.device.
 
 // Close ends the tunnel, and its endpoint if it was the last one.
 func (t *sharedTunnel) Close() error {
-	err := errors.Join(t.path.Close(), t.Tunnel.Close(), t.engine.close())
+	err := errors.Join(t.quality.Close(), t.path.Close(), t.Tunnel.Close(), t.engine.close())
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
 	if sh := t.of.open[t.at]; sh != nil {
