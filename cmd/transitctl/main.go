@@ -44,6 +44,7 @@ type app struct {
 	socketDir      string // where the daemons' sockets are
 	colour         bool   // standard output is a terminal that wants colour
 	terminal       bool   // standard output is a terminal that can be drawn on
+	root           string // in front of the paths that doctor reads and writes below /etc; empty but for tests
 
 	socket string
 	output string
@@ -114,7 +115,7 @@ func (a *app) command() *cobra.Command {
 		},
 	}
 	bgp.AddCommand(a.bgpSummaryCommand(), a.bgpRoutesCommand())
-	root.AddCommand(a.statusCommand(), a.tunnelCommand(), bgp, a.routesCommand(), a.explainCommand(), a.watchCommand(), a.reloadCommand(), a.drainCommand(), a.undrainCommand(), a.keygenCommand(), a.auditCommand())
+	root.AddCommand(a.statusCommand(), a.tunnelCommand(), bgp, a.routesCommand(), a.explainCommand(), a.watchCommand(), a.reloadCommand(), a.drainCommand(), a.undrainCommand(), a.keygenCommand(), a.auditCommand(), a.doctorCommand())
 	return root
 }
 
