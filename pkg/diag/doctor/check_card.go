@@ -30,7 +30,7 @@ func (d *doctor) checkCard() {
 		d.ok(CardMissing, name, "the network card is there and up")
 	}
 	if card.Function {
-		d.find(CardFunction, SeverityWarning, name, fmt.Sprintf("set underlay.interface to %s, then transitctl reload", card.Master), "%s is a virtual function; the card with the address is %s", name, card.Master)
+		d.find(CardFunction, SeverityWarning, name, fmt.Sprintf("ip -d link show %s # then set underlay.interface to it, and restart the daemon", card.Master), "%s is a virtual function; the card with the address is %s", name, card.Master)
 	}
 	if d.n.Address.IsValid() && !slices.Contains(card.Addrs, d.n.Address) {
 		d.find(CardAddress, SeverityError, name, "ip -br addr show "+name, "%s has not the address %s of underlay.address", name, d.n.Address)
@@ -42,7 +42,7 @@ func (d *doctor) checkCard() {
 func (d *doctor) names() string {
 	var names []string
 	for _, l := range d.h.Links {
-		if l.Kind != "tun" && l.Name != "lo" {
+		if l.Kind != "tun" && l.Kind != "tuntap" && l.Name != "lo" {
 			names = append(names, l.Name)
 		}
 	}
@@ -74,7 +74,7 @@ func (d *doctor) checkMTU(card Link) {
 		case t.Overhead == 0:
 			d.skip("the MTU of tunnel "+t.Name, "only its configuration tells how large its outer packets are", "transitctl doctor -c /etc/transitd/NODE.yaml")
 		case outer > under:
-			d.find(MTUTooSmall, SeverityError, t.Name, fmt.Sprintf("ip link set %s mtu %d, or set the tunnel's mtu to %d at both ends", card.Name, outer, under-t.Overhead),
+			d.find(MTUTooSmall, SeverityError, t.Name, fmt.Sprintf("ip link set %s mtu %d # or set the tunnel's mtu to %d at both ends", card.Name, outer, under-t.Overhead),
 				"packets of %s have up to %d bytes outside (%d and %d of %s), %s takes %d", t.Name, outer, t.MTU, t.Overhead, t.Encapsulation, card.Name, under)
 		default:
 			d.ok(MTUTooSmall, t.Name, "outer packets of up to %d bytes fit the %d of %s", outer, under, card.Name)
@@ -92,7 +92,7 @@ func (d *doctor) checkTunnelDevices() {
 		case l != nil && l.Kind != "tun" && l.Kind != "tuntap":
 			d.find(TunnelName, SeverityError, t.Name, "ip link delete "+t.Name, "there is an interface %s already, of kind %q, which is not transitd's", t.Name, l.Kind)
 		case d.n.running() && l == nil:
-			d.find(TunnelDevice, SeverityError, t.Name, "ip monitor link & systemctl restart transitd", "the daemon runs, and there is no interface %s", t.Name)
+			d.find(TunnelDevice, SeverityError, t.Name, "systemctl restart transitd@"+d.node()+" # and ip monitor link: who removes it?", "the daemon runs, and there is no interface %s", t.Name)
 		case d.n.running() && !l.Up:
 			d.find(TunnelDevice, SeverityError, t.Name, "ip link set "+t.Name+" up", "the interface %s is down", t.Name)
 		case l != nil:
@@ -118,8 +118,8 @@ func (d *doctor) checkWays() {
 		}
 		for _, t := range d.n.Tunnels {
 			if outer := t.MTU + t.Overhead; t.Remote == w.Peer && t.Overhead > 0 && w.MTU > 0 && outer > w.MTU {
-				d.find(PathMTU, SeverityError, t.Name, fmt.Sprintf("set the tunnel's mtu to %d at both ends, then transitctl reload", w.MTU-t.Overhead),
-					"a router on the way to %s takes packets of %d bytes at most, and those of %s have up to %d", peer, w.MTU, t.Name, outer)
+				d.find(PathMTU, SeverityError, t.Name, fmt.Sprintf("ip route get "+peer+d.mark()+" # then set the tunnel's mtu to %d at both ends", w.MTU-t.Overhead),
+					"packets to %s may have %d bytes, as a router on the way or a route of this machine says, and those of %s have up to %d", peer, w.MTU, t.Name, outer)
 			}
 		}
 	}

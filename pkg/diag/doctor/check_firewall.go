@@ -61,24 +61,15 @@ func (d *doctor) trials() (list []trial) {
 	card := d.n.Interface
 	for _, t := range d.n.Tunnels {
 		if t.Port != 0 && t.Remote.IsValid() && card != "" {
-			outer := packet{ipv6: t.Remote.Is6(), proto: "udp", state: "new"}
-			in, out := outer, outer
-			in.in, in.from, in.to, in.dport = card, t.Remote, d.n.Address, t.Port
-			out.out, out.from, out.to, out.dport, out.mark = card, d.n.Address, t.Remote, t.PeerPort, d.n.Mark
-			list = append(list,
-				trial{FirewallTunnel, t.Name, fmt.Sprintf("the outer packets from %s to UDP port %d", t.Remote, t.Port), in, []string{"ingress", "prerouting", "input"},
-					fmt.Sprintf("iifname %q %s saddr %s udp dport %d", card, family(t.Remote), t.Remote, t.Port)},
-				trial{FirewallTunnel, t.Name, fmt.Sprintf("the outer packets to %s UDP port %d", t.Remote, t.PeerPort), out, []string{"output", "postrouting"},
-					fmt.Sprintf("oifname %q %s daddr %s udp dport %d", card, family(t.Remote), t.Remote, t.PeerPort)})
+			in := packet{ipv6: t.Remote.Is6(), in: card, from: t.Remote, to: d.n.Address, proto: "udp", dport: t.Port, state: "new"}
+			outer := calls(FirewallTunnel, t.Name, "the tunnel's packets", t.Remote.String(), in)
+			outer[1].p.dport, outer[1].p.mark = t.PeerPort, d.n.Mark
+			outer[1].accept = outer[1].p.words("oifname", card, "daddr", t.Remote)
+			list = append(list, outer...)
 		}
-		inside := packet{in: t.Name, from: t.Peer, to: t.Address, state: "new"}
-		bgp, bfd := inside, inside
-		bgp.proto, bgp.dport = "tcp", bgpPort
-		bfd.proto, bfd.dport = "udp", bfdPort
-		local := []string{"ingress", "prerouting", "input"}
-		list = append(list, trial{FirewallBGP, t.Name, "BGP's packets out of tunnel " + t.Name, bgp, local, fmt.Sprintf("iifname %q tcp dport %d", t.Name, bgpPort)})
+		list = append(list, calls(FirewallBGP, t.Name, "BGP's packets", "tunnel "+t.Name, packet{in: t.Name, from: t.Peer, to: t.Address, proto: "tcp", dport: bgpPort, state: "new"})...)
 		if t.BFD {
-			list = append(list, trial{FirewallBFD, t.Name, "BFD's packets out of tunnel " + t.Name, bfd, local, fmt.Sprintf("iifname %q udp dport %d", t.Name, bfdPort)})
+			list = append(list, calls(FirewallBFD, t.Name, "BFD's packets", "tunnel "+t.Name, packet{in: t.Name, from: t.Peer, to: t.Address, proto: "udp", dport: bfdPort, state: "new"})...)
 		}
 		if card != "" {
 			through := []string{"ingress", "prerouting", "forward", "postrouting"}
@@ -89,12 +80,25 @@ func (d *doctor) trials() (list []trial) {
 	}
 	for _, s := range d.n.RouteServers {
 		if card != "" {
-			p := packet{ipv6: s.Is6(), in: card, from: s, to: d.n.Address, proto: "tcp", dport: bgpPort, state: "new"}
-			list = append(list, trial{FirewallBGP, s.String(), fmt.Sprintf("BGP's packets from the Route Server's %s", s), p, []string{"ingress", "prerouting", "input"},
-				fmt.Sprintf("iifname %q %s saddr %s tcp dport %d", card, family(s), s, bgpPort)})
+			list = append(list, calls(FirewallBGP, s.String(), "BGP's packets", "the Route Server's "+s.String(), packet{ipv6: s.Is6(), in: card, from: s, to: d.n.Address, proto: "tcp", dport: bgpPort, state: "new"})...)
 		}
 	}
 	return list
+}
+
+// calls are a packet from a neighbour, and its like from here.
+func calls(id ID, subject, what, neighbor string, p packet) []trial {
+	back := p
+	back.in, back.out, back.from, back.to = "", p.in, p.to, p.from
+	return []trial{
+		{id, subject, what + " from " + neighbor, p, []string{"ingress", "prerouting", "input"}, p.words("iifname", p.in, "saddr", p.from)},
+		{id, subject, what + " to " + neighbor, back, []string{"output", "postrouting"}, p.words("oifname", p.in, "daddr", p.from)},
+	}
+}
+
+// words write a packet as nft does, with one interface and one address.
+func (p packet) words(name, device, side string, a netip.Addr) string {
+	return fmt.Sprintf("%s %q %s %s %s %s dport %d", name, device, family(a), side, a, p.proto, p.dport)
 }
 
 func family(a netip.Addr) string {
@@ -122,6 +126,8 @@ func (r *Ruleset) mend(by string, t trial) string {
 	switch {
 	case c == nil || t.accept == "":
 		return "nft list ruleset # which rule should let through what is forwarded?"
+	case c.Family == "netdev":
+		return fmt.Sprintf("nft -a list chain netdev %s %s # then change the rule", c.Table, c.Name)
 	case slices.ContainsFunc(r.chains, func(x *chain) bool { return strings.HasPrefix(x.Name, "ufw-") }):
 		return ufw(c, t)
 	case c.Name == strings.ToUpper(c.Name):

@@ -27,7 +27,7 @@ func (d *doctor) checkKernel() {
 		d.ok(TUNMissing, "/dev/net/tun", "TUN devices can be made")
 	}
 	if d.h.UDPSegmentation != "" {
-		d.find(SegmentationBroken, SeverityWarning, "UDP_SEGMENT", "apt-get update && apt-get upgrade, then reboot; until then set underlay.udp_segmentation to never", "%s", d.h.UDPSegmentation)
+		d.find(SegmentationBroken, SeverityWarning, "UDP_SEGMENT", "apt-get update && apt-get full-upgrade && reboot", "%s", d.h.UDPSegmentation)
 	} else {
 		d.ok(SegmentationBroken, "UDP_SEGMENT", "three datagrams sent as one arrived whole")
 	}
@@ -35,7 +35,7 @@ func (d *doctor) checkKernel() {
 	case err != nil:
 		d.skip("the kernel's version", err.Error(), "uname -r")
 	case major < usoMajor || major == usoMajor && minor < usoMinor:
-		d.find(KernelOld, SeverityWarning, "linux "+d.h.Kernel, "apt-get install linux-azure, then reboot", "linux %s is older than %d.%d", d.h.Kernel, usoMajor, usoMinor)
+		d.find(KernelOld, SeverityWarning, "linux "+d.h.Kernel, "apt-get install linux-azure && reboot", "linux %s is older than %d.%d", d.h.Kernel, usoMajor, usoMinor)
 	default:
 		d.ok(KernelOld, "linux "+d.h.Kernel, "it has all that is used")
 	}
@@ -75,14 +75,14 @@ func (d *doctor) checkProcess() {
 		}
 	}
 	if len(missing) > 0 {
-		d.find(CapabilitiesMissing, SeverityError, subject, "systemctl edit transitd@"+d.node()+" # CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE; then restart it",
+		d.find(CapabilitiesMissing, SeverityError, subject, "systemctl edit transitd@"+d.node()+" # [Service] CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE; then restart it",
 			"the daemon runs without %s", strings.Join(missing, ", "))
 	} else {
 		d.ok(CapabilitiesMissing, subject, "it has the three that it needs")
 	}
 	const most = 80 // per cent
 	if p.FileLimit > 0 && p.Files*100 > p.FileLimit*most {
-		d.find(FilesFew, SeverityWarning, subject, "systemctl edit transitd@"+d.node()+" # LimitNOFILE=65536; then restart it",
+		d.find(FilesFew, SeverityWarning, subject, "systemctl edit transitd@"+d.node()+" # [Service] LimitNOFILE=65536; then restart it",
 			"the daemon has %d files and sockets open, %d are allowed", p.Files, p.FileLimit)
 	} else {
 		d.ok(FilesFew, subject, "%d files and sockets are open, %d are allowed", p.Files, p.FileLimit)

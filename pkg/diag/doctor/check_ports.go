@@ -27,7 +27,7 @@ func (d *doctor) checkPorts() {
 		}
 		taken++
 		port := fmt.Sprintf("%s port %d", strings.ToUpper(s.Network), s.Local.Port())
-		d.find(PortTaken, severity, port, fmt.Sprintf("ss -lnp%c sport = :%d # then stop that program", s.Network[0], s.Local.Port()), "%s has %s (%s)", s.Program, port, s.Local)
+		d.find(PortTaken, severity, port, fmt.Sprintf("ss -lnp%c 'sport = :%d' # who is it? Then stop it", s.Network[0], s.Local.Port()), "%s has %s (%s)", s.Program, port, s.Local)
 	}
 	if taken == 0 {
 		d.ok(PortTaken, "ports", "no other program has the tunnels' ports or TCP port %d", bgpPort)

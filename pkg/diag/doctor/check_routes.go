@@ -42,11 +42,8 @@ func (d *doctor) checkLeftovers() {
 		d.ok(Leftover, fmt.Sprintf("protocol %d", protocol), "no daemon runs, and it left nothing")
 		return
 	}
-	mend := "systemctl start transitd@" + d.node() + " # adopts them; or remove them: "
-	if len(del) > 0 {
-		mend += "while ip rule del protocol " + fmt.Sprint(protocol) + "; do :; done; while ip -6 rule del protocol " + fmt.Sprint(protocol) + "; do :; done; "
-	}
-	mend += fmt.Sprintf("ip route flush table all protocol %d; ip -6 route flush table all protocol %d", protocol, protocol)
+	mend := strings.Join(append(del, fmt.Sprintf("ip route flush table all proto %d; ip -6 route flush table all proto %d", protocol, protocol)), "; ") +
+		" # or start the daemon, which adopts them: systemctl start transitd@" + d.node()
 	d.find(Leftover, SeverityWarning, fmt.Sprintf("protocol %d", protocol), mend,
 		"no daemon runs, and there are %d routes (%s) and %d rules with its protocol number %d", routes, tableList(tables), len(del), protocol)
 }

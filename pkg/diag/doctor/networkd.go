@@ -76,7 +76,7 @@ func (d *doctor) checkNetworkd() {
 			default:
 				list = append(list, key+" is on in "+file)
 				// A drop-in of ours would come before that one and lose; it is somebody's decision.
-				fixable, mend = false, "set the three ManageForeign… to no in "+file+"; systemctl restart systemd-networkd"
+				fixable, mend = false, "sed -i s/^ManageForeign.*=.*// "+file+" && transitctl doctor --fix && systemctl restart systemd-networkd"
 			}
 		}
 		f := d.find(NetworkdDeletes, SeverityWarning, "systemd-networkd", mend, "systemd-networkd is used, and %s", strings.Join(list, ", "))

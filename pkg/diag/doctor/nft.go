@@ -122,6 +122,10 @@ func (r *Ruleset) judge(p packet, hooks ...string) verdict {
 			} else if rest {
 				e.v.accept = true
 			}
+			if c.Family == "netdev" && c.Dev == nil { // nft before 1.0.7 or so does not tell whose chain it is
+				e.v.accept = true
+				e.v.unsure = fmt.Sprintf("the interface of %s", c)
+			}
 			out.join(e.v)
 			if !out.accept {
 				return out
@@ -216,10 +220,10 @@ func (e *evaluation) rule(c *chain, x rule, depth int) step {
 	matches := yes
 	for _, statement := range x.Expr {
 		for kind, arg := range statement {
-			m, s := e.statement(c, x, kind, arg, depth)
-			if m == maybe {
+			if matches == maybe && decides(kind) {
 				e.doubt(c, x)
 			}
+			m, s := e.statement(c, x, kind, arg, depth)
 			matches = and(matches, m)
 			if matches == no {
 				return goesOn
@@ -233,6 +237,11 @@ func (e *evaluation) rule(c *chain, x rule, depth int) step {
 		}
 	}
 	return goesOn
+}
+
+// decides reports whether a statement is a verdict, or leads to one.
+func decides(kind string) bool {
+	return slices.Contains([]string{"accept", "drop", "reject", "return", "jump", "goto", "vmap", "queue", "xt"}, kind)
 }
 
 // statement is a match, which may fail, or a verdict, or something that decides nothing.

@@ -55,7 +55,7 @@ func (p packet) passes(c *chain) bool {
 		return true
 	case "netdev":
 		list, _ := c.Dev.([]any)
-		return c.Dev == any(p.in) || slices.Contains(list, any(p.in))
+		return c.Dev == nil || c.Dev == any(p.in) || slices.Contains(list, any(p.in))
 	}
 	return false
 }
