@@ -223,10 +223,10 @@ func TestNetnsDoctorFixes(t *testing.T) {
 // TestNetnsDoctorAlone: without a daemon and a configuration it says so, and still names what every node needs.
 func TestNetnsDoctorAlone(t *testing.T) {
 	w := newWard(t)
-	w.sh("sysctl -qw net.ipv4.ip_forward=0; nft 'add table inet f; add chain inet f fwd { type filter hook forward priority 0; policy drop; }'")
+	w.sh("sysctl -qw net.ipv4.ip_forward=0; nft 'add table inet f; add chain inet f through { type filter hook forward priority 0; policy drop; }'")
 	out, code := w.doctor()
 	for _, want := range []string{
-		"warning: net.ipv4.ip_forward: net.ipv4.ip_forward is 0", "error: forwarded packets: packets that are not of a known flow are dropped by policy drop of chain inet f fwd",
+		"warning: net.ipv4.ip_forward: net.ipv4.ip_forward is 0", "error: forwarded packets: packets that are not of a known flow are dropped by policy drop of chain inet f through",
 		"  the daemon: none runs\n", "only what holds for every node was checked\n", "checks that hold for every node; no daemon answers\n", "mended by: transitctl doctor --fix\n",
 	} {
 		if !strings.Contains(out, want) {

@@ -42,7 +42,7 @@ func (d *doctor) checkCard() {
 func (d *doctor) names() string {
 	var names []string
 	for _, l := range d.h.Links {
-		if l.Kind != "tun" && l.Kind != "tuntap" && l.Name != "lo" {
+		if !l.tun() && l.Name != "lo" {
 			names = append(names, l.Name)
 		}
 	}
@@ -89,7 +89,7 @@ func (d *doctor) checkTunnelDevices() {
 	}
 	for _, t := range d.n.Tunnels {
 		switch l := d.h.link(t.Name); {
-		case l != nil && l.Kind != "tun" && l.Kind != "tuntap":
+		case l != nil && !l.tun():
 			d.find(TunnelName, SeverityError, t.Name, "ip link delete "+t.Name, "there is an interface %s already, of kind %q, which is not transitd's", t.Name, l.Kind)
 		case d.n.running() && l == nil:
 			d.find(TunnelDevice, SeverityError, t.Name, "systemctl restart transitd@"+d.node()+" # and ip monitor link: who removes it?", "the daemon runs, and there is no interface %s", t.Name)

@@ -42,7 +42,7 @@ func (d *doctor) flag(id ID, key, want string) {
 // where the defaults lead if the node is not known.
 func (d *doctor) cards() (list []string) {
 	for _, l := range d.h.Links {
-		if l.Name == d.n.Interface || d.n.tunnel(l.Name) || d.n.Interface == "" && l.Default {
+		if l.Name == d.n.Interface || d.n.tunnel(l.Name) && l.tun() || d.n.Interface == "" && l.Default {
 			list = append(list, l.Name)
 		}
 	}

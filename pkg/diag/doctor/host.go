@@ -47,6 +47,9 @@ type Link struct {
 	Default bool
 }
 
+// tun reports whether it is a TUN device, as the tunnels' are.
+func (l *Link) tun() bool { return l.Kind == "tun" || l.Kind == "tuntap" }
+
 // RouteGroup counts the routes of one table and one protocol number.
 type RouteGroup struct {
 	Table    uint32

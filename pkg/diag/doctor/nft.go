@@ -151,7 +151,7 @@ func (v *verdict) join(next verdict) {
 // is longer than so many rules is not a ruleset that a person wrote.
 const (
 	maxDepth = 16
-	maxSteps = 200_000
+	maxSteps = 50_000
 )
 
 // evaluation follows one packet through one chain of a hook.
