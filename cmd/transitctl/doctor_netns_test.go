@@ -59,7 +59,7 @@ func (w *ward) doctor(args ...string) (out string, code int) {
 	var stdout, stderr bytes.Buffer
 	a := &app{stdout: &stdout, stderr: &stderr, env: func(string) string { return "" }, socketDir: w.root, root: w.root}
 	err := w.ns.Do(func() error {
-		code = a.run(context.Background(), append([]string{"doctor"}, args...)) //nolint:usetesting // it ends by itself
+		code = a.run(context.Background(), append([]string{"doctor"}, args...))
 		return nil
 	})
 	if err != nil || stderr.Len() > 0 {
@@ -113,7 +113,8 @@ func TestNetnsDoctor(t *testing.T) {
 		}, []doctor.ID{doctor.NetworkdDeletes}, true, false},
 		"input drops": {
 			sh("nft 'add table inet f; add chain inet f in { type filter hook input priority 0; policy drop; }; add rule inet f in ct state established accept'"),
-			[]doctor.ID{doctor.FirewallBFD, doctor.FirewallTunnel, doctor.FirewallBGP}, false, true,
+			[]doctor.ID{doctor.FirewallBFD, doctor.FirewallTunnel, doctor.FirewallBGP},
+			false, true,
 		},
 		"output drops":             {sh("nft 'add table inet f; add chain inet f out { type filter hook output priority 0; }; add rule inet f out udp dport 4789 drop'"), []doctor.ID{doctor.FirewallTunnel}, false, true},
 		"forward drops":            {sh("iptables-nft -P FORWARD DROP"), []doctor.ID{doctor.FirewallForward, doctor.FirewallForward}, false, true},

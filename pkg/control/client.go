@@ -53,7 +53,7 @@ func (c *Client) PID(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, &UnreachableError{Socket: c.socket, Err: err}
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // nothing was written
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, fmt.Errorf("ask who listens on %s: %w", c.socket, err)

@@ -101,7 +101,7 @@ func catalogue() map[ID]entry {
 		DropsForeign:          {"`bad_header`, `bad_ethertype`, `vlan_tagged`.", "the peer sends something else than this end expects: the encapsulations differ, or GPE is on at one end only"},
 		DropsMTU:              {"`truncated` and `udp_send`.", "large packets are lost: ping works, and transfers hang"},
 		DropsOverload:         {"`receive_queue_full`, `tun_queue_full`, `handshake_queue_full`.", "loss under load"},
-		DaemonWarning:         {"Everything that `transitctl status` warns of.", "see the sentence"},
+		DaemonWarning:         {"Everything else that `transitctl status` warns of; errors if the node is down altogether.", "what the daemon says of itself; `transitctl explain ADDRESS` tells whether it hits a packet"},
 	}
 }
 

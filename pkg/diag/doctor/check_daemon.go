@@ -82,21 +82,31 @@ func (d *doctor) card() string {
 	return d.n.Interface
 }
 
+// repairs is how the daemon's warning about foreign changes of routes begins; RoutesDeleted has it.
+const repairs = "another program changes our routes or rules"
+
 // checkWarnings passes on what the daemon says of itself, so that nobody has to run two commands.
 func (d *doctor) checkWarnings() {
 	if !d.n.running() {
 		return
 	}
+	name, severity := d.n.Status.Node.Name, SeverityWarning
+	if d.n.Status.Health == control.HealthDown {
+		severity = SeverityError
+	}
 	for _, w := range d.n.Status.Warnings {
+		if strings.HasPrefix(w, repairs) {
+			continue
+		}
 		mend := "transitctl status"
 		for _, a := range d.n.Status.Advice {
 			if a.Warning == w && !strings.HasPrefix(a.Run, "transitctl doctor") {
 				mend = a.Run
 			}
 		}
-		d.find(DaemonWarning, SeverityWarning, d.n.Status.Node.Name, mend, "%s", w)
+		d.find(DaemonWarning, severity, name, mend, "%s", w)
 	}
 	if len(d.n.Status.Warnings) == 0 {
-		d.ok(DaemonWarning, d.n.Status.Node.Name, "the daemon has no warnings")
+		d.ok(DaemonWarning, name, "the daemon has no warnings")
 	}
 }

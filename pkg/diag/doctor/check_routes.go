@@ -97,14 +97,18 @@ func (d *doctor) checkForeignRoutes() {
 		d.ok(RoutesDeleted, "routes", "nobody has touched ours")
 		return
 	}
-	suspect := ""
+	what := fmt.Sprintf("another program has removed or changed our routes or rules: %d put right since the daemon's start", n)
+	for _, w := range d.n.Status.Warnings {
+		if strings.HasPrefix(w, repairs) {
+			what = w // names the last ones
+		}
+	}
 	if w := d.h.Networkd; w != nil && w.Used && len(w.Deletes) > 0 {
-		suspect = "; systemd-networkd does so whenever it restarts"
+		what += "; systemd-networkd does so whenever it restarts"
 	}
 	severity := SeverityWarning
 	if d.n.Before != nil && n > d.n.Before.Routes.Repaired {
-		severity, suspect = SeverityError, suspect+"; it goes on just now"
+		severity, what = SeverityError, what+"; it goes on just now"
 	}
-	d.find(RoutesDeleted, severity, "routes", "ip monitor route rule # and journalctl -u transitd@"+d.node()+" | grep repaired: the times tell who",
-		"another program has removed or changed our routes or rules: %d put right since the daemon's start%s", n, suspect)
+	d.find(RoutesDeleted, severity, "routes", "journalctl -u transitd@"+d.node()+" | grep repaired # when? Then, to see the next time: ip -t monitor route rule", "%s", what)
 }

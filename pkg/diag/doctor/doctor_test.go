@@ -207,6 +207,13 @@ func cases() map[string]struct {
 		"too large":      {drops("truncated", 0, 9, "up"), []string{"warning drops-too-large tr0"}},
 		"overload":       {drops("receive_queue_full", 0, 9, "up"), []string{"warning drops-overload tr0"}},
 		"our own drops":  {drops("too_big", 0, 9, "up"), nil},
+		"routes deleted, named": {func(n *Node, _ *Host) {
+			n.Before.Routes.Repaired, n.Status.Routes.Repaired = 4, 4
+			n.Status.Warnings = []string{repairs + ": 4 put right, the last 2s ago: put back 10.9.0.0/16"}
+		}, []string{"warning routes-deleted routes: another program changes our routes or rules: 4 put right, the last 2s ago: put back 10.9.0.0/16"}},
+		"daemon is down": {func(n *Node, _ *Host) {
+			n.Status.Health, n.Status.Warnings = control.HealthDown, []string{"tunnel tr0: nothing arrives"}
+		}, []string{"error daemon-warning hub-nva: tunnel tr0: nothing arrives"}},
 		"daemon warns": {func(n *Node, _ *Host) {
 			n.Status.Warnings = []string{"route server hub-ars: instance 10.0.1.5 is down (1 of 2)"}
 			n.Status.Advice = []control.Advice{{Warning: n.Status.Warnings[0], Run: "nc -vz -w 3 10.0.1.5 179"}}

@@ -25,8 +25,10 @@ func (r *reader) sockets() {
 		file, network, state string
 		ports                []uint16
 	}{
-		{"udp", "udp", "", r.q.UDPPorts}, {"udp6", "udp", "", r.q.UDPPorts},
-		{"tcp", "tcp", listening, []uint16{bgpPort}}, {"tcp6", "tcp", listening, []uint16{bgpPort}},
+		{"udp", "udp", "", r.q.UDPPorts},
+		{"udp6", "udp", "", r.q.UDPPorts},
+		{"tcp", "tcp", listening, []uint16{bgpPort}},
+		{"tcp6", "tcp", listening, []uint16{bgpPort}},
 	} {
 		b, err := os.ReadFile(filepath.Join(procNet, t.file))
 		if errors.Is(err, fs.ErrNotExist) {
