@@ -133,7 +133,7 @@ func (r *Ruleset) mend(by string, t trial) string {
 	case c.Name == strings.ToUpper(c.Name):
 		return iptables(c, t)
 	case strings.HasPrefix(c.Table, "firewalld"):
-return "firewall-cmd --list-all-zones # firewalld makes these rules; let it accept: " + t.accept
+		return "firewall-cmd --list-all-zones # firewalld makes these rules; let it accept: " + t.accept
 	}
 	return fmt.Sprintf("nft insert rule %s %s %s %s accept # and in the file that is loaded at boot", c.Family, c.Table, c.Name, t.accept)
 }

@@ -36,6 +36,8 @@ type rule struct {
 	Chain  string           `json:"chain"`
 	Handle int              `json:"handle"`
 	Expr   []map[string]any `json:"expr"`
+
+	states []string // of connections, that a match of iptables has; nil if not known
 }
 
 // String is how a person finds the chain: "chain inet filter input".
@@ -142,7 +144,7 @@ func (v *verdict) join(next verdict) {
 	if v.by == "" {
 		v.by = next.by
 	}
-	if v.unsure == "" {
+	if v.unsure == "" && next.drop {
 		v.unsure = next.unsure
 	}
 }
@@ -220,7 +222,7 @@ func (e *evaluation) rule(c *chain, x rule, depth int) step {
 	matches := yes
 	for _, statement := range x.Expr {
 		for kind, arg := range statement {
-			if matches == maybe && decides(kind) {
+			if matches == maybe && decides(kind, arg) {
 				e.doubt(c, x)
 			}
 			m, s := e.statement(c, x, kind, arg, depth)
@@ -240,8 +242,8 @@ func (e *evaluation) rule(c *chain, x rule, depth int) step {
 }
 
 // decides reports whether a statement is a verdict, or leads to one.
-func decides(kind string) bool {
-	return slices.Contains([]string{"accept", "drop", "reject", "return", "jump", "goto", "vmap", "queue", "xt"}, kind)
+func decides(kind string, arg any) bool {
+	return slices.Contains([]string{"accept", "drop", "reject", "return", "jump", "goto", "vmap", "queue"}, kind) || field(arg, "name") == any("REJECT")
 }
 
 // statement is a match, which may fail, or a verdict, or something that decides nothing.
@@ -336,6 +338,8 @@ func (e *evaluation) xt(c *chain, x rule, arg any) (tri, step) {
 	case kind == "target" && name == "REJECT":
 		e.drop(fmt.Sprintf("handle %d of %s", x.Handle, c))
 		return yes, ends
+	case kind == "match" && (name == "conntrack" || name == "state") && x.states != nil && e.p.state != "":
+		return truth(slices.Contains(x.states, e.p.state)), goesOn
 	case kind == "match" && name != "comment":
 		return maybe, goesOn
 	}

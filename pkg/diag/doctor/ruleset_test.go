@@ -17,12 +17,16 @@ import (
 )
 
 // judged prints what the firewall's checks say of a ruleset on the healthy machine.
-func judged(t *testing.T, rules []byte, seen map[ID]bool) string {
+func judged(t *testing.T, rules, save []byte, seen map[ID]bool) string {
 	t.Helper()
 	r, err := ParseRuleset(rules)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if r.NeedsIptables("ip") != (len(save) > 0) {
+		t.Errorf("needs iptables-save: %v", r.NeedsIptables("ip"))
+	}
+	r.AddIptables("ip", string(save))
 	n, h := healthyNode(), healthyHost()
 	h.Firewall = r
 	var b strings.Builder
@@ -86,7 +90,7 @@ func TestRulesets(t *testing.T) {
 		if *update {
 			continue // TestNetnsRulesets does
 		}
-		if d := cmp.Diff(string(member(a, "want")), judged(t, member(a, "rules.json"), seen)); d != "" {
+		if d := cmp.Diff(string(member(a, "want")), judged(t, member(a, "rules.json"), member(a, "rules.iptables"), seen)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", file, d)
 		}
 	}
@@ -102,7 +106,7 @@ func TestNetnsRulesets(t *testing.T) {
 	for file, a := range archives(t) {
 		if member(a, "rules.nft") == nil && member(a, "rules.iptables") == nil { // what not every kernel has
 			if *update {
-				write(t, file, a, judged(t, member(a, "rules.json"), nil))
+				write(t, file, a, judged(t, member(a, "rules.json"), nil, nil))
 			}
 			continue
 		}
@@ -127,7 +131,11 @@ func TestNetnsRulesets(t *testing.T) {
 			in(member(a, "rules.iptables"), "iptables-nft-restore")
 		}
 		listed := in(nil, "nft", "-j", "list", "ruleset")
-		got := judged(t, listed, nil)
+		var save []byte
+		if member(a, "rules.iptables") != nil {
+			save = in(nil, "iptables-nft-save")
+		}
+		got := judged(t, listed, save, nil)
 		if *update {
 			put(a, "rules.json", listed)
 			write(t, file, a, got)
@@ -135,6 +143,23 @@ func TestNetnsRulesets(t *testing.T) {
 		}
 		if d := cmp.Diff(string(member(a, "want")), got); d != "" {
 			t.Errorf("%s (-want +got):\n%s", file, d)
+		}
+	}
+}
+
+func TestStates(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string][]string{
+		"-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT":    {"related", "established"},
+		"-A INPUT -p tcp -m state --state NEW -m tcp --dport 22 -j ACCEPT": {"new"},
+		"-A INPUT -m conntrack ! --ctstate NEW -j ACCEPT":                  nil,
+		"-A INPUT -m conntrack --ctstate NEW --ctdir ORIGINAL -j ACCEPT":   nil,
+		"-A INPUT -m conntrack --ctproto 17 -j ACCEPT":                     nil,
+		"-A INPUT -m conntrack --ctstate":                                  nil,
+		"":                                                                 nil,
+	} {
+		if got := states(line); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", line, got, want)
 		}
 	}
 }
@@ -157,6 +182,7 @@ func FuzzRuleset(f *testing.F) {
 		if err != nil {
 			return
 		}
+		r.AddIptables("ip", string(data))
 		n, h := healthyNode(), healthyHost()
 		h.Firewall = r
 		for _, x := range Run(n, h).Findings {

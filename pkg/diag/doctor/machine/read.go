@@ -162,6 +162,24 @@ func (r *reader) firewall(ctx context.Context) {
 			return
 		}
 		r.h.Firewall = rules
+		for family, program := range map[string]string{"ip": "iptables-nft-save", "ip6": "ip6tables-nft-save"} {
+			if rules.NeedsIptables(family) {
+				r.iptables(ctx, rules, family, program)
+			}
+		}
+	}
+}
+
+// iptables asks for what nft does not show of its rules. Without, they may or may not match.
+func (r *reader) iptables(ctx context.Context, rules *doctor.Ruleset, family, program string) {
+	path, err := lookPath(program)
+	if err == nil {
+		var out []byte
+		out, err = exec.CommandContext(ctx, path).Output()
+		rules.AddIptables(family, string(out))
+	}
+	if err != nil {
+		r.unread("states of connections in the rules of iptables", fmt.Errorf("%s: %w", program, err), program)
 	}
 }
 
