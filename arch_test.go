@@ -91,6 +91,7 @@ func arrows() []arrow {
 		{from: []string{"pkg/packet", "pkg/azure", "pkg/version", "pkg/netns", "pkg/events", "pkg/sse", "pkg/manpage", "pkg/diag/bugreport"}, except: []string{"pkg/netns/netnstest"}, to: []string{"bgp", "tunnel", "pkg", "cmd"}, why: "a leaf imports nothing of this module"},
 		{from: []string{"pkg/config"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/control", "pkg/lab", "pkg/netns"}, why: "the configuration is plain values"},
 		{from: []string{"pkg/control"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/lab"}, why: "the API is plain types, so that its client is small"},
+		{from: []string{"pkg/diag/doctor"}, except: []string{"pkg/diag/doctor/machine"}, to: []string{"net", "os", "os/exec", "syscall", "golang.org/x/sys/unix", "github.com/safchain"}, why: "what is found is judged by pure functions; pkg/diag/doctor/machine reads"},
 		{from: []string{"pkg/diag"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/lab"}, why: "what diagnoses asks the daemon over its socket, as anybody may"},
 		{except: []string{"pkg/diag/audit/live"}, to: []string{"github.com/Azure"}, tests: true, why: "Azure's SDK is one package's alone"},
 		{from: []string{"pkg/metrics", "pkg/observe"}, to: []string{"bgp", "tunnel", "pkg/daemon", "pkg/config", "pkg/lab"}, why: "what is shown is what the API says"},
@@ -99,7 +100,7 @@ func arrows() []arrow {
 		{except: []string{"cmd"}, to: []string{"cmd"}, tests: true, why: "main packages are wiring"},
 		{except: []string{"pkg/config"}, to: []string{"github.com/goccy/go-yaml", "go.yaml.in", "gopkg.in/yaml"}, tests: true, why: "YAML is pkg/config's alone"},
 		{except: []string{"bgp/gobgp.go"}, to: []string{"github.com/osrg/gobgp"}, why: "GoBGP's types stay in one file"},
-		{except: []string{"bgp/fib", "tunnel/tun", "pkg/netns", "pkg/lab", "pkg/daemon"}, to: []string{"github.com/vishvananda"}, why: "netlink is the business of few packages"},
+		{except: []string{"bgp/fib", "tunnel/tun", "pkg/netns", "pkg/lab", "pkg/daemon", "pkg/diag/doctor/machine"}, to: []string{"github.com/vishvananda"}, why: "netlink is the business of few packages"},
 		{from: pure(), to: []string{"net", "os", "log", "syscall", "golang.org/x/sys/unix", "go.uber.org/zap", "crypto/rand", "math/rand"}, why: "pure packages have no sockets, files, logs or randomness"},
 		{to: []string{"github.com/stretchr/testify"}, tests: true, why: "go-cmp and plain ifs"},
 	}

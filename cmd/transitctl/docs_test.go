@@ -128,7 +128,7 @@ const schemaURL = "https://github.com/transitd/transitd/blob/main/docs/json/"
 func schemaOf(t *testing.T, words []string, answer any) *jsonschema.Schema {
 	t.Helper()
 	r := jsonschema.Reflector{AllowAdditionalProperties: true, ExpandedStruct: true}
-	for _, dir := range []string{"pkg/control", "pkg/events", "pkg/diag/audit", "pkg/diag/bugreport"} {
+	for _, dir := range []string{"pkg/control", "pkg/events", "pkg/diag/audit", "pkg/diag/bugreport", "pkg/diag/doctor"} {
 		if err := r.AddGoComments("github.com/transitd/transitd", "./"+dir); err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,9 @@ func fill(v reflect.Value, set bool) {
 				v.Field(i).SetInt(1)
 				continue
 			}
-			fill(v.Field(i), set)
+			if v.Field(i).CanSet() { // what is not exported is not printed
+				fill(v.Field(i), set)
+			}
 		}
 	case reflect.Slice:
 		n := 0

@@ -45,6 +45,7 @@ type app struct {
 	socketDir      string // where the daemons' sockets are
 	colour         bool   // standard output is a terminal that wants colour
 	terminal       bool   // standard output is a terminal that can be drawn on
+	root           string // in front of the paths that doctor reads and writes below /etc; empty but for tests
 
 	socket  string
 	output  string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/diag/audit"
+	"github.com/transitd/transitd/pkg/diag/doctor"
 	"github.com/transitd/transitd/pkg/events"
 )
 
@@ -47,6 +48,7 @@ func (a *app) entries() []entry {
 		{command: a.undrainCommand(), answer: control.Drained{}},
 		{command: a.keygenCommand(), answer: generated{}},
 		{command: a.auditCommand(), answer: audit.Report{}},
+		{command: a.doctorCommand(), answer: doctor.Report{}, report: once()},
 		{command: a.bugreportCommand(), answer: reported{}},
 		{command: a.completionCommand()},
 	}

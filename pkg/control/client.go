@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxAnswer bounds an answer, in bytes: 10,000 routes have about 3 MB.
@@ -69,6 +71,27 @@ func NewClient(socket string) *Client {
 
 // Socket is the socket's name.
 func (c *Client) Socket() string { return c.socket }
+
+// PID asks the kernel which process listens on the socket (unix(7), SO_PEERCRED);
+// it is 0 for one of another PID namespace.
+func (c *Client) PID(ctx context.Context) (int, error) {
+	conn, err := (&net.Dialer{Timeout: 3 * time.Second}).DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: c.socket, Net: "unix"})
+	if err != nil {
+		return 0, &UnreachableError{Socket: c.socket, Err: err}
+	}
+	defer func() { _ = conn.Close() }() // nothing was written
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("ask who listens on %s: %w", c.socket, err)
+	}
+	var cred *unix.Ucred
+	var asked error
+	err = raw.Control(func(fd uintptr) { cred, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, asked); err != nil {
+		return 0, fmt.Errorf("ask who listens on %s: %w", c.socket, err)
+	}
+	return int(cred.Pid), nil
+}
 
 // Status asks for one screen about the node.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {

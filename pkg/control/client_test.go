@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -36,6 +37,9 @@ func TestClientRoundTrip(t *testing.T) {
 	}
 	if _, err := c.Reload(ctx, ReloadRequest{DryRun: true}); err != nil || !(<-f.reloads).DryRun {
 		t.Errorf("Reload: %v", err)
+	}
+	if pid, err := c.PID(ctx); err != nil || pid != os.Getpid() {
+		t.Errorf("PID: %d, %v; this is %d", pid, err, os.Getpid())
 	}
 	_, err = c.Explain(ctx, "nonsense", "")
 	if refused, ok := errors.AsType[*Error](err); !ok || refused.Code != CodeBadRequest {
