@@ -217,7 +217,7 @@ func upgrade(t *testing.T, m *machine) {
 	upgraded := m.do("dpkg -i /packages/" + file("0.0.2", "deb"))
 	for i, cmd := range pings {
 		m.do(fmt.Sprintf("kill -INT $(cat /tmp/ping%d)", i)) // nsenter would keep the signal to itself
-		_ = cmd.Wait()                                        // 1 if something was lost
+		_ = cmd.Wait()                                       // 1 if something was lost
 		f := received.FindStringSubmatch(said[i].String())
 		if f == nil {
 			t.Fatalf("ping said %q", said[i].String())
