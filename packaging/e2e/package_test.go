@@ -18,12 +18,22 @@ import (
 	"github.com/transitd/transitd/pkg/netns/netnstest"
 )
 
-// build makes packages of a version in a folder.
-func build(t *testing.T, dir, version, formats string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "../build", runtime.GOARCH)
-	cmd.Env = append(os.Environ(), "VERSION="+version, "DIST="+dir, "FORMATS="+formats, "PACKAGES=transitd", "GOFLAGS=")
-	run(t, cmd)
+// TestNetnsPackages builds two versions, and looks at what each kind of package does.
+func TestNetnsPackages(t *testing.T) {
+	netnstest.RequireRoot(t)
+	dir := t.TempDir()
+	for _, version := range []string{"0.0.1", "0.0.2"} {
+		cmd := exec.CommandContext(t.Context(), "../build", runtime.GOARCH)
+		cmd.Env = append(os.Environ(), "VERSION="+version, "DIST="+dir, "PACKAGES=transitd", "GOFLAGS=")
+		run(t, cmd)
+	}
+	debian(t) // the root, before two want it at once
+	for name, f := range map[string]func(*testing.T, string){"deb": life, "rpm": rpm} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, dir)
+		})
+	}
 }
 
 func file(version, format string) string {
@@ -60,14 +70,11 @@ originate:
   - {prefix: 198.51.100.%[8]d/25, to: [vx0]}
 `
 
-// TestNetnsPackage is a package's life on two machines: installed where nothing
+// life is a package's life on two machines: installed where nothing
 // of ours is, started under its unit's restrictions, carrying traffic, upgraded
 // under traffic, refused, removed, purged.
-func TestNetnsPackage(t *testing.T) {
-	netnstest.RequireRoot(t)
-	dir := t.TempDir()
-	build(t, dir, "0.0.1", "deb")
-	build(t, dir, "0.0.2", "deb")
+func life(t *testing.T, dir string) {
+	t.Helper()
 	ns := wire(t)
 	a, b := newMachine(t, "a", ns[0], dir), newMachine(t, "b", ns[1], dir)
 	clean := a.everything()
@@ -284,12 +291,9 @@ func removed(t *testing.T, m *machine, clean map[string]string) {
 	}
 }
 
-// TestNetnsRPM runs the scripts of the other kind of package, in a Debian root as rpm itself sees it: no such system boots here.
-func TestNetnsRPM(t *testing.T) {
-	netnstest.RequireRoot(t)
-	dir := t.TempDir()
-	build(t, dir, "0.0.1", "rpm")
-	build(t, dir, "0.0.2", "rpm")
+// rpm runs the scripts of the other kind of package, in a Debian root as rpm itself sees it: no such system boots here.
+func rpm(t *testing.T, dir string) {
+	t.Helper()
 	first, second := filepath.Join(dir, file("0.0.1", "rpm")), filepath.Join(dir, file("0.0.2", "rpm"))
 	listed := run(t, exec.Command("rpm", "-qlp", first))
 	for _, want := range []string{
