@@ -115,8 +115,10 @@ func filled(t *testing.T, nvas int) string {
 		return text
 	}
 	tunnels := []string{line("tr", "0", "10.1.2.4", "1", "2", "7700", "64513")}
-	values := []string{"__NODE__", "transitd-hub-nva-1", "__ASN__", "64512", "__SITE__", "hub", "__PRIORITY__", "0", "__ROUTE_SERVER_ADDRESSES__", "10.0.1.4, 10.0.1.5",
-		"__ROUTE_SERVER_SUBNET__", "10.0.1.0/26", "__MAX_GATEWAY_ROUTES__", "1000", "__VNET__", "10.0.0.0/16"}
+	values := []string{
+		"__NODE__", "transitd-hub-nva-1", "__ASN__", "64512", "__SITE__", "hub", "__PRIORITY__", "0", "__ROUTE_SERVER_ADDRESSES__", "10.0.1.4, 10.0.1.5",
+		"__ROUTE_SERVER_SUBNET__", "10.0.1.0/26", "__MAX_GATEWAY_ROUTES__", "1000", "__VNET__", "10.0.0.0/16",
+	}
 	if nvas == 2 {
 		tunnels = append(tunnels, line("tr", "1", "10.1.2.5", "5", "6", "7701", "64513"), line("ha0", "10.0.2.5", "1", "2", "64512"))
 		health := regexp.MustCompile(`'(ha: \{.*\})'`).FindStringSubmatch(bicep)

@@ -192,8 +192,6 @@ func wire(t *testing.T) [2]netns.NS {
 	run(t, a.Command(t.Context(), "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", b.Name))
 	for ns, addr := range map[netns.NS]string{a: "192.0.2.1", b: "192.0.2.2"} {
 		run(t, ns.Command(t.Context(), "ip", "addr", "add", addr+"/24", "dev", "eth0"))
-		// An address that the kernel makes by itself would come while the machine is looked at.
-		run(t, ns.Command(t.Context(), "ip", "link", "set", "eth0", "addrgenmode", "none"))
 		for _, dev := range []string{"lo", "eth0"} {
 			run(t, ns.Command(t.Context(), "ip", "link", "set", dev, "up"))
 		}

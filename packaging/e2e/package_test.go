@@ -49,7 +49,9 @@ func (m *machine) everything() map[string]string {
 			grep -vE '^/etc/(passwd-|shadow-|group-|gshadow-|\.pwd\.lock|\.updated|\.#.*)$|^/var/(tmp|\.updated)|^/tmp' | sort`),
 		"run":   m.do("ls -A /run | grep -v '^log$'; ls -A /etc/systemd/system /etc/systemd/system/*.wants"),
 		"users": m.do("cat /etc/passwd /etc/group"),
-		"net":   m.do("ip -o link | cut -d' ' -f2; ip rule; ip -6 rule; ip route show table all; cat /proc/sys/net/ipv4/ip_forward"),
+		// Left out: what the kernel adds for a card some time after it is up.
+		"net": m.do(`ip -o link | cut -d' ' -f2; ip rule; ip -6 rule; cat /proc/sys/net/ipv4/ip_forward
+			ip -4 route show table all; ip -6 route show table all | grep -vE '^(fe80|local fe80|multicast ff00).* dev eth0'`),
 		"units": m.do("systemctl list-units --all --plain --no-legend 'transitd*'"),
 	}
 }
