@@ -1,9 +1,13 @@
 # transitd. `make help` lists the targets. Anything longer than a line lives in .ci/.
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
 PKG     := github.com/transitd/transitd/pkg/version
 LDFLAGS := -s -w -X $(PKG).linkedVersion=$(VERSION) -X $(PKG).linkedCommit=$(COMMIT)
+
+# What make build makes, and where
+CMDS ?= ./cmd/...
+BIN ?= bin/
 
 # Seconds of each fuzz target, as go test takes them: make fuzz FUZZTIME=10m
 FUZZTIME ?= 20s
@@ -14,13 +18,13 @@ BENCH ?=
 
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build test check lint fuzz bench microbench demo generate clean
+.PHONY: help build test check lint fuzz bench microbench demo package generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/ (GOARCH=arm64 make build for the other machine)
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN) $(CMDS)
 
 test: ## everything: installs the peers, vet, lint, race tests, fuzz targets (root, about 20 minutes)
 	@.ci/need-root 'make test' 'its tests build networks in namespaces'
@@ -60,9 +64,12 @@ demo: ## Azure in network namespaces: the loop, then transitd without it (root, 
 	@$(MAKE) --no-print-directory build
 	bin/transitlab demo $(DEMO)
 
+package: ## .deb and .rpm for amd64 and arm64 in dist/ (VERSION=1.2.3 make package for another version)
+	packaging/build
+
 generate: ## the documents made from code: docs/configuration.md, docs/schema.json, docs/man, docs/json, golden files
 	go test ./pkg/config -update
 	go test ./cmd/transitctl ./cmd/transitd -run 'TestManPages$$|TestSchemas$$' -update
 
-clean: ## remove bin/
-	rm -rf bin
+clean: ## remove bin/ and dist/
+	rm -rf bin dist

@@ -3,14 +3,11 @@ package main
 import (
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/secret"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
@@ -46,14 +43,14 @@ func (a *app) keygenCommand() *cobra.Command {
 				k, err = wireguard.ReadPrivateKey(args[0])
 				g.PublicKey = k.Public().String()
 			case preshared:
-				secret := make([]byte, 32)
-				_, _ = rand.Read(secret) // never fails
-				err = writeSecret(args[0], base64.StdEncoding.EncodeToString(secret))
+				shared := make([]byte, 32)
+				_, _ = rand.Read(shared) // never fails
+				err = secret.Write(args[0], base64.StdEncoding.EncodeToString(shared))
 			default:
 				var k wireguard.PrivateKey
 				if k, err = wireguard.NewPrivateKey(rand.Reader); err == nil {
 					g.PublicKey = k.Public().String()
-					err = writeSecret(args[0], k.Base64())
+					err = secret.Write(args[0], k.Base64())
 				}
 			}
 			if err != nil {
@@ -69,20 +66,4 @@ func (a *app) keygenCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&preshared, "preshared", false, "make a preshared key")
 	cmd.Flags().BoolVar(&public, "public", false, "print the public key of the private key in FILE")
 	return cmd
-}
-
-// writeSecret makes a file that only its owner may read. What is there is never overwritten.
-func writeSecret(file, secret string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s is there already; a key is never overwritten", file)
-	}
-	if err != nil {
-		return fmt.Errorf("make the file of a key: %w", err)
-	}
-	_, err = fmt.Fprintln(f, secret)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write a key: %w", err)
-	}
-	return nil
 }

@@ -20,8 +20,9 @@ func kept() []cap.Value {
 const niceLimit = 35
 
 // dropPrivileges leaves the process, all its threads, with the kept
-// capabilities only, and without a way to get others: no_new_privs, an empty
-// inheritable set and a bounding set cut down to the same.
+// capabilities only, and without a way to get others: no_new_privs, empty
+// inheritable and ambient sets and a bounding set cut down to the same. Its
+// memory, which has the keys, is not for others of its user and not for a core file.
 //
 // A process that runs as root keeps what its user id gives without a
 // capability: files of root can be read and the socket removed. A configuration
@@ -50,6 +51,10 @@ func dropPrivileges() error {
 	}
 	if err := want.SetProc(); err != nil {
 		return fmt.Errorf("drop capabilities to %s: %w", want, err)
+	}
+	// Of the whole process, and last: a change of capabilities may set it anew (prctl(2)).
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("keep the memory to ourselves: %w", err)
 	}
 	return nil
 }

@@ -1,16 +1,14 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"strings"
 
 	"github.com/transitd/transitd/bgp"
 	"github.com/transitd/transitd/bgp/health"
 	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/pkg/secret"
 )
 
 // sibling reports whether a tunnel leads to another NVA of our own site.
@@ -71,23 +69,11 @@ func (b *planner) password(path, file string) string {
 	return key
 }
 
-// readSecret returns the first line of a file that only its owner may read.
+// readSecret returns the first line of a file that only its owner may read (pkg/secret).
 func readSecret(file string) (string, error) {
-	f, err := os.Open(file)
+	text, err := secret.Read(file)
 	if err != nil {
-		return "", fmt.Errorf("read a secret: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("read a secret: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%s has mode %04o: others than its owner may read or change it", file, info.Mode().Perm())
-	}
-	text, err := io.ReadAll(io.LimitReader(f, 4096))
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("read a secret: %w", err)
+		return "", err
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	return strings.TrimSuffix(line, "\r"), nil

@@ -95,12 +95,18 @@ func TestDropPrivileges(t *testing.T) {
 		if got, err := have.GetFlag(cap.Inheritable, v); err != nil || got {
 			t.Errorf("%s is inheritable: %v", v, err)
 		}
+		if got, err := cap.GetAmbient(v); err != nil || got {
+			t.Errorf("%s is ambient: %v", v, err)
+		}
 		if got, err := cap.GetBound(v); err != nil || got != want {
 			t.Errorf("the bounding set has %s: %v, %v", v, got, err)
 		}
 	}
 	if got, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err != nil || got != 1 {
 		t.Errorf("no_new_privs is %d, %v", got, err)
+	}
+	if got, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || got != 0 {
+		t.Errorf("dumpable is %d, %v", got, err)
 	}
 	// What is kept has to be enough for a reload, and doing it twice is no error.
 	ip(t, "link add tr0 type veth peer name far1")

@@ -3,11 +3,11 @@ package wireguard
 import (
 	"crypto/ecdh"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
+
+	"github.com/transitd/transitd/pkg/secret"
 )
 
 const keyLen = 32
@@ -89,24 +89,9 @@ func ReadPresharedKey(file string) (PresharedKey, error) {
 }
 
 func readKey(file string) (key [keyLen]byte, err error) {
-	f, err := os.Open(file)
+	text, err := secret.Read(file)
 	if err != nil {
-		return key, fmt.Errorf("read a key: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return key, fmt.Errorf("read a key: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return key, fmt.Errorf("%s is no file", file)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return key, fmt.Errorf("%s has mode %04o: others than its owner may read or change it", file, info.Mode().Perm())
-	}
-	text, err := io.ReadAll(io.LimitReader(f, 4096))
-	if err != nil && !errors.Is(err, io.EOF) {
-		return key, fmt.Errorf("read a key: %w", err)
+		return key, err
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(b) != keyLen { // the error would quote the secret
