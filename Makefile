@@ -60,8 +60,9 @@ demo: ## Azure in network namespaces: the loop, then transitd without it (root, 
 	@$(MAKE) --no-print-directory build
 	bin/transitlab demo $(DEMO)
 
-generate: ## the documents made from code: docs/configuration.md, docs/schema.json, golden files
+generate: ## the documents made from code: docs/configuration.md, docs/schema.json, docs/man, docs/json, golden files
 	go test ./pkg/config -update
+	go test ./cmd/transitctl ./cmd/transitd -run 'TestManPages$$|TestSchemas$$' -update
 
 clean: ## remove bin/
 	rm -rf bin
