@@ -243,3 +243,12 @@ func TestNetnsDoctorAlone(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 }
+
+// TestDoctorOfAHungDaemon: what does not answer is told, and the rest is looked at all the same.
+func TestDoctorOfAHungDaemon(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := runApp(t, "", "doctor", "--socket", answer(t, ""), "--timeout", "200ms")
+	if code > exitDegraded || !strings.Contains(stdout, "no answer within 200ms") || !strings.Contains(stdout, "no daemon answers\n") || stderr != "" {
+		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
+	}
+}
