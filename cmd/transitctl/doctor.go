@@ -119,7 +119,7 @@ func (a *app) patient(ctx context.Context, file string) (n doctor.Node, q machin
 // doctorClient is the client for the daemon of a configuration, or for the only one; nil if there is none.
 func (a *app) doctorClient(cfg *config.Config) (*control.Client, error) {
 	if cfg != nil && a.socket == "" && a.env("TRANSITD_SOCKET") == "" {
-		return control.NewClient(cfg.Control.Socket), nil
+		return a.clientOf(cfg.Control.Socket), nil
 	}
 	client, err := a.client()
 	if _, none := errors.AsType[*control.UnreachableError](err); none {

@@ -116,6 +116,11 @@ func TestNetnsDoctor(t *testing.T) {
 			[]doctor.ID{doctor.FirewallBFD, doctor.FirewallTunnel, doctor.FirewallBGP},
 			false, true,
 		},
+		"input drops, by iptables": {
+			sh("iptables-nft -P INPUT DROP; iptables-nft -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"),
+			[]doctor.ID{doctor.FirewallBFD, doctor.FirewallTunnel, doctor.FirewallBGP},
+			false, true,
+		},
 		"output drops":             {sh("nft 'add table inet f; add chain inet f out { type filter hook output priority 0; }; add rule inet f out udp dport 4789 drop'"), []doctor.ID{doctor.FirewallTunnel}, false, true},
 		"forward drops":            {sh("iptables-nft -P FORWARD DROP"), []doctor.ID{doctor.FirewallForward, doctor.FirewallForward}, false, true},
 		"a dead daemon's routes":   {sh("ip route add 10.9.0.0/16 via 192.0.2.1 table 7002 proto 210; ip rule add pref 7040 table 7002 proto 210; ip -6 rule add pref 7041 table 7002 proto 210"), []doctor.ID{doctor.Leftover}, false, true},
@@ -236,5 +241,14 @@ func TestNetnsDoctorAlone(t *testing.T) {
 	}
 	if code != exitDegraded {
 		t.Errorf("exit %d", code)
+	}
+}
+
+// TestDoctorOfAHungDaemon: what does not answer is told, and the rest is looked at all the same.
+func TestDoctorOfAHungDaemon(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := runApp(t, "", "doctor", "--socket", answer(t, ""), "--timeout", "200ms")
+	if code > exitDegraded || !strings.Contains(stdout, "no answer within 200ms") || !strings.Contains(stdout, "no daemon answers\n") || stderr != "" {
+		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
 	}
 }

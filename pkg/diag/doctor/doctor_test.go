@@ -234,7 +234,7 @@ func TestCases(t *testing.T) {
 		}
 		for _, f := range r.Findings {
 			seen[f.ID] = true
-			if f.Severity != SeverityOK && (f.Breaks == "" || f.Mend == "" || f.Fixable != (len(f.fixes) > 0)) {
+			if f.Severity != SeverityOK && (f.Breaks == "" || f.Mend == "" || f.Fixable != (len(f.Fix) > 0)) {
 				t.Errorf("%s: %s lacks words: %+v", name, f.ID, f)
 			}
 			if f.Severity == SeverityOK && f.Sentence == "" {

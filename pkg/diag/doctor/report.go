@@ -29,8 +29,8 @@ type Finding struct {
 	Mend     string   `json:"mend,omitempty"`   // the command that mends it, or finds out more
 	// Fixable says that "transitctl doctor --fix" mends it.
 	Fixable bool `json:"fixable,omitempty"`
-
-	fixes []Fix
+	// Fix are the changes by which it does.
+	Fix []Fix `json:"-"`
 }
 
 // Unchecked is something that could not be checked, and how to get what is missing.
@@ -66,7 +66,7 @@ func (r Report) Count(s Severity) (n int) {
 // Fixes are the changes that mend what can be mended safely.
 func (r Report) Fixes() (list []Fix) {
 	for _, f := range r.Findings {
-		for _, x := range f.fixes {
+		for _, x := range f.Fix {
 			if !slices.Contains(list, x) {
 				list = append(list, x)
 			}
@@ -146,7 +146,7 @@ func (d *doctor) worse() Severity {
 
 // with attaches what mends a finding.
 func (f *Finding) with(fixes ...Fix) {
-	f.fixes, f.Fixable = fixes, true
+	f.Fix, f.Fixable = fixes, true
 }
 
 // firstOf lists texts for a sentence, not more than n.

@@ -182,6 +182,7 @@ func (l *lab) say(f fault) (s said) {
 		args       []string
 	}{
 		{"status", f.status, &s.status, []string{"status"}},
+		{"doctor", f.doctor, &s.doctor, []string{"doctor"}},
 		{"explain", f.explain, &s.explain, []string{"explain", f.target}},
 	} {
 		want := regexp.MustCompile(c.want)
