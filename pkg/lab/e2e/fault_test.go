@@ -27,8 +27,8 @@ type fault struct {
 	make func(*lab) (mend func())
 	// target is what explain is asked for.
 	target string
-	// status, doctor and explain have to say this, as regular expressions; an empty one is only shown.
-	status, doctor, explain string
+	// status and doctor, and explain, have to say this, as regular expressions; an empty one is only shown.
+	status, explain string
 }
 
 // in the fabric, packets of the hub's NVA to the other one's tunnel port.
@@ -42,14 +42,7 @@ func faults() []fault {
 			status: `nothing arrives from 10\.1\.2\.4: the peer or its daemon is down`,
 		},
 		{
-			name: "2. Wrong VNI", node: "hub-nva", target: avsHost,
-			make: func(l *lab) func() {
-				return l.reloaded("transit-nva", func(s string) string { return strings.Replace(s, "vni: 7700", "vni: 7701", 1) })
-			},
-			status: `wrong VNI: 10\.1\.2\.4 sends VNI 7701, this end has 7700`,
-		},
-		{
-			name: "3. Wrong key", node: "hub-nva", target: avsHost, wireguard: true,
+			name: "2. Wrong key", node: "hub-nva", target: avsHost, wireguard: true,
 			make: func(l *lab) func() {
 				key := filepath.Join(l.t.TempDir(), "wrong.key")
 				l.must(exec.Command(filepath.Join(binDir, "transitctl"), "keygen", key))
@@ -60,25 +53,17 @@ func faults() []fault {
 			status: `the peer has the public key .*, which is not the one that is configured`,
 		},
 		{
-			name: "4. The UDP port is blocked one way", node: "hub-nva", target: avsHost,
+			name: "3. The UDP port is blocked one way", node: "hub-nva", target: avsHost,
 			make:   func(l *lab) func() { return l.fabricRule(append(slices.Clone(towardsTransit), "blackhole")...) },
 			status: `packets of 10\.1\.2\.4 arrive, but it does not hear us: UDP port 4789 is blocked on the way there`,
 		},
 		{
-			name: "5. A hop with an MTU of 1,400 in the middle, in one direction", node: "hub-nva", target: avsHost,
-			make: func(l *lab) func() {
-				l.must(l.in("fabric", "ip", "link", "set", "transit-nva", "mtu", "1400"))
-				return func() { l.must(l.in("fabric", "ip", "link", "set", "transit-nva", "mtu", "1500")) }
-			},
-			status: `the way to 10\.1\.2\.4 carries inner packets of 1350 bytes only, 1400 are configured`,
-		},
-		{
-			name: "6. One instance of the Route Server is down", node: "hub-nva", target: onpremHost,
+			name: "4. One instance of the Route Server is down", node: "hub-nva", target: onpremHost,
 			make:   func(l *lab) func() { return l.lab("stop", "start", "hub-ars-1") },
 			status: `route server .*: instance 10\.0\.1\.5 is down \(1 of 2\)`,
 		},
 		{
-			name: "7. A user-defined route sends the peer's address to the NVA", node: "hub-nva", target: avsHost,
+			name: "5. A user-defined route sends the peer's address to the NVA", node: "hub-nva", target: avsHost,
 			make: func(l *lab) func() {
 				l.must(l.in("fabric", "ip", "route", "add", transitNIC, "via", hubNIC, "dev", "hub-nva", "onlink", "table", "9999"))
 				mend := l.fabricRule("iif", "hub-nva", "to", transitNIC, "lookup", "9999")
@@ -90,7 +75,7 @@ func faults() []fault {
 			status: `what is sent to 10\.1\.2\.4 comes back to this node's card: a route of the fabric \(a user-defined route`,
 		},
 		{
-			name: "8. Forwarding is switched off", node: "hub-nva", target: avsHost,
+			name: "6. Forwarding is switched off", node: "hub-nva", target: avsHost,
 			make: func(l *lab) func() {
 				l.must(l.in("hub-nva", "sysctl", "-qw", "net.ipv4.ip_forward=0"))
 				return func() {}
@@ -98,18 +83,33 @@ func faults() []fault {
 			status: `another program changes kernel settings .* net\.ipv4\.ip_forward=0`,
 		},
 		{
-			name: "9. On-prem leaks a more specific prefix of AVS", node: "hub-nva", target: avsHost,
+			name: "7. On-prem leaks a more specific prefix of AVS", node: "hub-nva", target: avsHost,
 			make:    func(l *lab) func() { return l.tell("onprem", "10.50.1.0/25") },
 			status:  `route 10\.50\.1\.0/25 of hub-ars takes packets from 10\.50\.1\.0/24 of tr0, in which it lies`,
 			explain: `10\.50\.1\.0/25`,
 		},
 		{
-			name: "10. Another program deletes routes", node: "hub-nva", target: avsHost,
+			name: "8. Another program deletes routes", node: "hub-nva", target: avsHost,
 			make: func(l *lab) func() {
 				l.must(l.in("hub-nva", "ip", "route", "flush", "table", "all", "proto", "210"))
 				return func() {}
 			},
 			status: `another program changes our routes or rules: [1-9][0-9]* put right`,
+		},
+		{
+			name: "9. Wrong VNI", node: "hub-nva", target: avsHost,
+			make: func(l *lab) func() {
+				return l.reloaded("transit-nva", func(s string) string { return strings.Replace(s, "vni: 7700", "vni: 7701", 1) })
+			},
+			status: `wrong VNI: 10\.1\.2\.4 sends VNI 7701, this end has 7700`,
+		},
+		{
+			name: "10. A hop with an MTU of 1,400 in the middle, in one direction", node: "hub-nva", target: avsHost,
+			make: func(l *lab) func() {
+				l.must(l.in("fabric", "ip", "link", "set", "transit-nva", "mtu", "1400"))
+				return func() { l.must(l.in("fabric", "ip", "link", "set", "transit-nva", "mtu", "1500")) }
+			},
+			status: `the way to 10\.1\.2\.4 carries inner packets of 1350 bytes only, 1400 are configured`,
 		},
 	}
 }
@@ -182,7 +182,7 @@ func (l *lab) say(f fault) (s said) {
 		args       []string
 	}{
 		{"status", f.status, &s.status, []string{"status"}},
-		{"doctor", f.doctor, &s.doctor, []string{"doctor"}},
+		{"doctor", f.status, &s.doctor, []string{"doctor"}}, // it asks the daemon as well
 		{"explain", f.explain, &s.explain, []string{"explain", f.target}},
 	} {
 		want := regexp.MustCompile(c.want)
@@ -213,7 +213,7 @@ words, and the command that tells more.
 `)
 	for _, f := range faults() {
 		s := all[f.name]
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", f.name, f.node, cell(s.status, f.status), cell(s.doctor, f.doctor))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", f.name, f.node, cell(s.status, f.status), cell(s.doctor, f.status))
 	}
 	b.WriteString("\nWhat follows is the whole output of the last run with `-update-faults`.\n")
 	for _, f := range faults() {
