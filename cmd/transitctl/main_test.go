@@ -135,6 +135,15 @@ func (f fixtures) Drain(_ context.Context, back bool) (d control.Drained, err er
 	return d, err
 }
 
+func (f fixtures) Ping(_ context.Context, _ control.PingQuery, each func(control.PingRound)) (p control.Pinged, err error) {
+	if err = f.read("ping.json", &p); err == nil {
+		for _, r := range p.Rounds {
+			each(r)
+		}
+	}
+	return p, err
+}
+
 func (f fixtures) MeasurePath(_ context.Context, _ string, progress func(string)) (p control.PMTU, err error) {
 	if err = f.read("pmtu.json", &p); err == nil {
 		progress("the peer answers")

@@ -39,6 +39,7 @@ func (a *app) entries() []entry {
 		}},
 		{command: a.routesCommand(), answer: control.Routes{}, report: once()},
 		{command: a.explainCommand(), answer: control.Explanation{}},
+		{command: a.pingCommand(), answer: control.Pinged{}},
 		{command: a.pmtuCommand(), answer: control.PMTU{}},
 		{command: a.traceCommand(), answer: control.Trace{}},
 		{command: a.captureCommand()},

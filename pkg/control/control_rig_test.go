@@ -117,6 +117,14 @@ func (f *fakeDaemon) Drain(_ context.Context, back bool) (Drained, error) {
 
 func (f *fakeDaemon) Events() *events.Log { return &f.log }
 
+func (f *fakeDaemon) Ping(ctx context.Context, q PingQuery, each func(PingRound)) (Pinged, error) {
+	us := uint64(1500)
+	for i := range q.Count {
+		each(PingRound{Number: i + 1, TunnelUS: &us})
+	}
+	return Pinged{Version: V1(), Tunnel: q.Tunnel, Rounds: []PingRound{}, Inside: PingSide{Quality: Quality{Sent: q.Count}}, OK: true}, ctx.Err()
+}
+
 func (f *fakeDaemon) MeasurePath(ctx context.Context, tunnel string, progress func(string)) (PMTU, error) {
 	if f.err != nil {
 		return PMTU{}, f.err

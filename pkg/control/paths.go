@@ -294,7 +294,12 @@ func (c *Client) within(ctx context.Context, most time.Duration) (context.Contex
 
 // job runs a job to its result.
 func (c *Client) job(ctx context.Context, path string, q url.Values, result any, on map[string]func([]byte) error) error {
-	ctx, cancel := c.within(ctx, probeTimeout)
+	return c.jobWithin(ctx, probeTimeout, path, q, result, on)
+}
+
+// jobWithin is job with the longest time that the daemon takes.
+func (c *Client) jobWithin(ctx context.Context, most time.Duration, path string, q url.Values, result any, on map[string]func([]byte) error) error {
+	ctx, cancel := c.within(ctx, most)
 	defer cancel()
 	resp, err := c.begin(ctx, path, "text/event-stream", q)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 // Prober is the part of a Daemon that looks at paths and packets. Its methods
 // work until they are done or ctx is: the server ends it when the client leaves.
 type Prober interface {
+	// Ping probes a tunnel and what is below it, and tells of each round.
+	Ping(ctx context.Context, q PingQuery, each func(PingRound)) (Pinged, error)
 	// MeasurePath measures what a tunnel's path carries. An empty name is the only tunnel.
 	MeasurePath(ctx context.Context, tunnel string, progress func(string)) (PMTU, error)
 	// Trace finds the hops to an address and calls each with what it finds, in their order.

@@ -29,6 +29,7 @@ func (s *Server) endpoints() map[string]endpoint {
 		"/v1/explain":    {http.MethodGet, []string{"target", "from"}, s.explain},
 		"/v1/events":     {http.MethodGet, []string{"since", "follow"}, s.events},
 		"/v1/reload":     {http.MethodPost, nil, s.reload},
+		"/v1/ping":       {http.MethodPost, []string{"tunnel", "count", "interval_ms", "size"}, s.ping},
 		"/v1/pmtu":       {http.MethodPost, []string{"tunnel"}, s.pmtu},
 		"/v1/trace":      {http.MethodPost, []string{"target", "from"}, s.trace},
 		"/v1/capture":    {http.MethodPost, []string{"tunnel", "layer", "filter", "count", "duration_ms", "snaplen"}, s.capture},

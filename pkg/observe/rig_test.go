@@ -80,6 +80,10 @@ func (s *stage) Drain(context.Context, bool) (control.Drained, error) {
 	panic("the web server drained the node")
 }
 
+func (s *stage) Ping(context.Context, control.PingQuery, func(control.PingRound)) (control.Pinged, error) {
+	return control.Pinged{}, nil
+}
+
 func (s *stage) MeasurePath(context.Context, string, func(string)) (control.PMTU, error) {
 	panic("the web server measured a path")
 }

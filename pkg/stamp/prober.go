@@ -119,11 +119,12 @@ func (b *Prober) open() (err error) {
 const retry = 30
 
 // Send sends a probe: STAMP, and echo as long as STAMP is not answered. That a
-// probe cannot be sent is a loss like any other.
-func (b *Prober) Send() {
+// probe cannot be sent is a loss like any other. The answer has the number.
+func (b *Prober) Send() (seq uint32) {
 	b.mu.Lock()
 	b.seq++
-	seq, now := b.seq, time.Now()
+	seq = b.seq
+	now := time.Now()
 	ask := b.stamp != nil && (b.asked < 3 || b.asked%retry == 0)
 	echo := b.asked > 0 || b.stamp == nil // the first one may well be answered
 	if b.stamp != nil {
@@ -143,6 +144,7 @@ func (b *Prober) Send() {
 	if echo {
 		b.sendEcho(seq)
 	}
+	return seq
 }
 
 func (b *Prober) sendEcho(seq uint32) {

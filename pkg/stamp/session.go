@@ -87,10 +87,14 @@ func newReflector(p Path) (*reflector, error) {
 	return r, nil
 }
 
-// run reflects until the socket is closed. A sender that begins again, by
-// another port or number, finds our own numbers going on, which is all it needs.
+// senders bounds of how many ports of the peer numbers are remembered: one
+// measures all the time, others come with a person who looks.
+const senders = 16
+
+// run reflects until the socket is closed. Each of the peer's ports is a session
+// with numbers of its own (RFC 8762, section 4).
 func (r *reflector) run() {
-	in, out, seq := make([]byte, 9000), make([]byte, 0, 9000), uint32(0)
+	in, out, seq := make([]byte, 9000), make([]byte, 0, 9000), map[uint16]uint32{}
 	for {
 		n, cm, from, err := r.c.ReadFrom(in)
 		if errors.Is(err, net.ErrClosed) {
@@ -105,11 +109,14 @@ func (r *reflector) run() {
 		if cm != nil {
 			ttl = uint8(cm.TTL)
 		}
-		answer, ok := reflect(out[:0], in[:n], seq, ttl, received, time.Now())
+		port := a.AddrPort().Port()
+		answer, ok := reflect(out[:0], in[:n], seq[port], ttl, received, time.Now())
 		if !ok {
 			continue
 		}
-		seq++
+		if seq[port]++; len(seq) > senders {
+			seq = map[uint16]uint32{port: seq[port]}
+		}
 		_, _ = r.c.WriteTo(answer, nil, a) // lost like any other
 	}
 }

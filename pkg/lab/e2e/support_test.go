@@ -142,6 +142,7 @@ func schemasFit(t *testing.T, n *wgTwin, _ map[string][]byte) {
 		"drain":     {"--wait=0s"},
 		"explain":   {"192.0.2.2"},
 		"keygen":    {filepath.Join(t.TempDir(), "key")},
+		"ping":      {"-c", "3", "-i", "20ms"},
 		"reload":    {"--dry-run"},
 		"trace":     {"192.0.2.2"},
 		"watch":     {"--last=100", "--follow=false"},
