@@ -67,8 +67,9 @@ demo: ## Azure in network namespaces: the loop, then transitd without it (root, 
 package: ## .deb and .rpm for amd64 and arm64 in dist/ (VERSION=1.2.3 make package for another version)
 	packaging/build
 
-generate: ## the documents made from code: docs/configuration.md, docs/schema.json, golden files
+generate: ## the documents made from code: docs/configuration.md, docs/schema.json, docs/man, docs/json, golden files
 	go test ./pkg/config -update
+	go test ./cmd/transitctl ./cmd/transitd -run 'TestManPages$$|TestSchemas$$' -update
 
 clean: ## remove bin/ and dist/
 	rm -rf bin dist

@@ -9,6 +9,15 @@ import (
 	"github.com/transitd/transitd/pkg/control"
 )
 
+func (a *app) bgpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "bgp", Short: "BGP sessions and routes", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return &usageError{msg: "bgp needs a command", hint: "transitctl bgp summary, or transitctl bgp routes"}
+		},
+	}
+}
+
 func (a *app) bgpSummaryCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "summary", Short: "The BGP sessions; exit 0 if all are established", Args: noArgs,
@@ -53,6 +62,7 @@ func (a *app) bgpRoutesCommand() *cobra.Command {
 		Short: "The routes that neighbours told us, or that we tell them, with the policy's verdict",
 		Long: "The routes that neighbours told us (--received, the default), or that we tell them (--announced),\n" +
 			"with the policy's verdict. PEER is a neighbour's name or a session's address; without it all are shown.",
+		ValidArgsFunction: a.complete(1, peers),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return &usageError{msg: "bgp routes takes one PEER, not " + strings.Join(args, " ")}

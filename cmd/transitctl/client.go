@@ -13,7 +13,7 @@ import (
 func (a *app) client() (*control.Client, error) {
 	for _, s := range []string{a.socket, a.env("TRANSITD_SOCKET")} {
 		if s != "" {
-			return control.NewClient(s), nil
+			return a.clientOf(s), nil
 		}
 	}
 	pattern := filepath.Join(a.socketDir, "*.sock")
@@ -25,9 +25,16 @@ func (a *app) client() (*control.Client, error) {
 	case 0:
 		return nil, &control.UnreachableError{Socket: pattern, Err: errors.New("there is no such socket")}
 	case 1:
-		return control.NewClient(sockets[0]), nil
+		return a.clientOf(sockets[0]), nil
 	}
 	return nil, &usageError{msg: "several nodes run here: " + strings.Join(sockets, ", "), hint: "choose one: --socket " + sockets[0]}
+}
+
+// clientOf makes a client for a socket.
+func (a *app) clientOf(socket string) *control.Client {
+	c := control.NewClient(socket)
+	c.Timeout = a.timeout
+	return c
 }
 
 // show prints an answer as JSON, or with table.

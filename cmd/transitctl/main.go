@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -44,9 +45,11 @@ type app struct {
 	socketDir      string // where the daemons' sockets are
 	colour         bool   // standard output is a terminal that wants colour
 	terminal       bool   // standard output is a terminal that can be drawn on
+	root           string // in front of the paths that doctor reads and writes below /etc; empty but for tests
 
-	socket string
-	output string
+	socket  string
+	output  string
+	timeout time.Duration
 }
 
 // newApp makes an app for the process' own terminal and environment.
@@ -78,8 +81,12 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return exitOK
+	case ctx.Err() != nil && !errors.Is(err, degradedError{}):
+		a.errorf("interrupted")
+		return exitDegraded
 	}
 	return a.report(err)
 }
@@ -100,6 +107,9 @@ func (a *app) command() *cobra.Command {
 			if a.output != "table" && a.output != "json" {
 				return &usageError{msg: fmt.Sprintf("unknown output %q", a.output), hint: "use -o table or -o json"}
 			}
+			if a.timeout < 0 {
+				return &usageError{msg: fmt.Sprintf("--timeout %s is negative", a.timeout)}
+			}
 			return nil
 		},
 	}
@@ -107,14 +117,12 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "table", "output: table or json")
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "the daemon's control socket (default $TRANSITD_SOCKET, or the only one in /run/transitd)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{msg: err.Error()} })
-	bgp := &cobra.Command{
-		Use: "bgp", Short: "BGP sessions and routes", Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return &usageError{msg: "bgp needs a command", hint: "transitctl bgp summary, or transitctl bgp routes"}
-		},
+	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "how long to wait for the daemon's answer (default 10s, or 70s for what changes something)")
+	completeFlag(root, "output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	root.CompletionOptions.DisableDefaultCmd = true // ours has other words, and no PowerShell
+	for _, e := range a.entries() {
+		root.AddCommand(e.assemble())
 	}
-	bgp.AddCommand(a.bgpSummaryCommand(), a.bgpRoutesCommand())
-	root.AddCommand(a.statusCommand(), a.tunnelCommand(), bgp, a.routesCommand(), a.explainCommand(), a.watchCommand(), a.reloadCommand(), a.drainCommand(), a.undrainCommand(), a.keygenCommand(), a.auditCommand())
 	return root
 }
 
@@ -148,12 +156,20 @@ func (a *app) report(err error) int {
 	}
 	if e, ok := errors.AsType[*control.UnreachableError](err); ok {
 		a.errorf("%v", e)
-		if errors.Is(err, os.ErrPermission) {
+		switch {
+		case errors.Is(err, os.ErrPermission):
 			a.hintf("the socket is for root and its group; use sudo")
-		} else {
+		case errors.Is(err, control.ErrSilent):
+			a.hintf("somebody took the connection: journalctl -u transitd -e; transitctl bugreport; or wait longer with --timeout")
+		default:
 			a.hintf("is it running? systemctl status transitd; journalctl -u transitd -e")
 		}
 		return exitUnreachable
+	}
+	if e, ok := errors.AsType[*control.VersionError](err); ok {
+		a.errorf("%v", e)
+		a.hintf("this is transitctl %s; transitd and transitctl are upgraded together", version.Get().Version)
+		return exitDegraded
 	}
 	if e, ok := errors.AsType[*control.Error](err); ok {
 		return a.reportRefusal(e)

@@ -5,11 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/transitd/transitd/pkg/control"
@@ -22,7 +27,11 @@ var update = flag.Bool("update", false, "rewrite what the scripts want to see")
 // is searched for sockets is the script's own.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"transitctl": func() { os.Exit(newApp(os.Getenv("SOCKET_DIR")).run(context.Background(), os.Args[1:])) },
+		"transitctl": func() {
+			a := newApp(os.Getenv("SOCKET_DIR"))
+			a.root = os.Getenv("WORK") // doctor --fix never writes below the machine's /etc
+			os.Exit(a.run(context.Background(), os.Args[1:]))
+		},
 	})
 }
 
@@ -33,6 +42,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SOCKET_DIR", filepath.Join(env.WorkDir, "run"))
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each program under the race detector ends a second late
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startDaemon},
@@ -123,6 +133,37 @@ func (f fixtures) Drain(_ context.Context, back bool) (d control.Drained, err er
 	}
 	err = f.read("drain.json", &d)
 	return d, err
+}
+
+func (f fixtures) MeasurePath(_ context.Context, _ string, progress func(string)) (p control.PMTU, err error) {
+	if err = f.read("pmtu.json", &p); err == nil {
+		progress("the peer answers")
+	}
+	return p, err
+}
+
+func (f fixtures) Trace(_ context.Context, _ control.TraceQuery, each func(control.TraceStep)) (t control.Trace, err error) {
+	err = f.read("trace.json", &t)
+	for _, s := range t.Steps {
+		each(s)
+	}
+	return t, err
+}
+
+// Capture writes three packets whose content is the query.
+func (f fixtures) Capture(_ context.Context, q control.CaptureQuery, w io.Writer) (c control.Captured, err error) {
+	if err = f.read("capture.json", &c); err != nil {
+		return c, err
+	}
+	ng, err := pcapgo.NewNgWriter(w, layers.LinkTypeRaw)
+	if err != nil {
+		return c, err
+	}
+	data := fmt.Appendf(nil, "%s %s %q %d %s %d", q.Tunnel, q.Layer, q.Filter, q.Count, q.Duration, q.Snap)
+	for range 3 {
+		err = errors.Join(err, ng.WritePacket(gopacket.CaptureInfo{Timestamp: time.Unix(1, 0), CaptureLength: len(data), Length: len(data)}, data))
+	}
+	return c, errors.Join(err, ng.Flush())
 }
 
 func TestDuration(t *testing.T) {

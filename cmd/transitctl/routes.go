@@ -44,6 +44,7 @@ func (a *app) explainCommand() *cobra.Command {
 	var from string
 	cmd := &cobra.Command{
 		Use: "explain PREFIX|ADDRESS", Short: "Why packets to a destination go where they go",
+		ValidArgsFunction: a.complete(1, prefixes),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return &usageError{msg: "explain takes one prefix or address", hint: "transitctl explain 172.16.0.0/16"}
@@ -66,6 +67,7 @@ func (a *app) explainCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "only packets from there: a site, a tunnel or a Route Server")
+	completeFlag(cmd, "from", a.complete(0, tunnels, sides))
 	return cmd
 }
 

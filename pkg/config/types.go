@@ -110,6 +110,10 @@ type Tunnel struct {
 	Encapsulation Encapsulation `json:"encapsulation,omitzero" jsonschema:"default=vxlan,enum=vxlan,enum=wireguard"`
 	// MTU is the largest IP packet inside the tunnel, in bytes; at least 1280 with address6. The outer packet is up to 75 bytes (IPv4) or 95 bytes (IPv6) larger and is never fragmented.
 	MTU int `json:"mtu,omitzero" jsonschema:"default=1400,minimum=576,maximum=9000" hint:"1400 fits every Azure path; Azure's largest is 9000"`
+	// MTUDiscovery says that the MTU follows what the path carries, never beyond mtu: probes to the peer measure it (RFC 8899). With false it is mtu whatever gets through.
+	MTUDiscovery bool `json:"mtu_discovery" jsonschema:"default=true"`
+	// ProbeInterval is how often a probe measures round trip, loss and jitter: 100ms to 60s, 0 never. It is STAMP (RFC 8762) if the other NVA answers that, and ICMP echo if not.
+	ProbeInterval Duration `json:"probe_interval" jsonschema:"default=1s"`
 	// DSCP of the outer packets: `copy` from the inner packet, or a fixed value of 0 to 63.
 	DSCP DSCP `json:"dscp" jsonschema:"default=copy"`
 	// VXLAN holds the keys of the VXLAN encapsulation, which needs them.

@@ -85,6 +85,9 @@ func (v *validator) tunnels() {
 		v.secretFile(path+".bgp.password_file", t.BGP.PasswordFile)
 		v.span(path+".bfd.interval", t.BFD.Interval, 10*time.Millisecond, time.Minute)
 		v.holdTime(path+".bgp.hold_time", t.BGP.HoldTime)
+		if t.ProbeInterval != 0 {
+			v.span(path+".probe_interval", t.ProbeInterval, 100*time.Millisecond, time.Minute)
+		}
 		v.mtu(path, t)
 		v.vxlan(path, t)
 		v.wireguard(path, t)

@@ -130,10 +130,16 @@ type Tunnel struct {
 	Encapsulation string `json:"encapsulation"`
 	State         string `json:"state"`
 	Remote        string `json:"remote"`
-	MTU           int    `json:"mtu"`
-	// RTTMicros and Loss (0 to 1) are null until this version's successor measures them.
+	// MTU is the largest inner packet now, in bytes; MTUConfigured the most that it can become.
+	MTU           int `json:"mtu"`
+	MTUConfigured int `json:"mtu_configured"`
+	// Path is what is known of the path's MTU.
+	Path PathMTU `json:"path"`
+	// RTTMicros (the median) and Loss (0 to 1, of round trips) are of the last 60 probes; null if nothing has answered.
 	RTTMicros *uint64  `json:"rtt_us"`
 	Loss      *float64 `json:"loss"`
+	// Quality tells more of the same; null as well.
+	Quality   *Quality `json:"quality"`
 	TXPackets uint64   `json:"tx_packets"`
 	TXBytes   uint64   `json:"tx_bytes"`
 	RXPackets uint64   `json:"rx_packets"`
@@ -146,6 +152,36 @@ type Tunnel struct {
 	WireGuard *WireGuard `json:"wireguard"`
 	// Rebuilt counts how often the device had to be made anew because it had vanished.
 	Rebuilt uint64 `json:"rebuilt"`
+}
+
+// Quality is what the last probes of a tunnel say.
+type Quality struct {
+	// Method is "stamp" (RFC 8762) or "icmp".
+	Method   string `json:"method"`
+	Sent     int    `json:"sent"`
+	Received int    `json:"received"`
+	MinUS    uint64 `json:"rtt_min_us"`
+	P99US    uint64 `json:"rtt_p99_us"`
+	LastUS   uint64 `json:"rtt_last_us"`
+	// What we send (there) and what the peer sends (back), by itself; null with "icmp".
+	There *OneWay `json:"there"`
+	Back  *OneWay `json:"back"`
+}
+
+// OneWay is one direction through a tunnel.
+type OneWay struct {
+	Loss     float64 `json:"loss"` // 0 to 1
+	JitterUS uint64  `json:"jitter_us"`
+}
+
+// PathMTU says how a tunnel's MTU was found.
+type PathMTU struct {
+	// State is "unconfirmed", "base", "searching", "complete" or "lost" (RFC 8899, section 5.2).
+	State string `json:"state"`
+	// Method is "probe", "echo" or "none".
+	Method string `json:"method"`
+	// PeerMTU is what the peer uses towards us, 0 if it does not tell.
+	PeerMTU int `json:"peer_mtu,omitempty"`
 }
 
 // WireGuard is what a tunnel's handshakes came to. There are no secrets in it.
@@ -350,6 +386,7 @@ const (
 	CodeTooLarge   = "too_large"          // the body is larger than 64 KiB
 	CodeConfig     = "invalid_config"     // the configuration is not valid or cannot be applied while running; nothing was changed
 	CodeStopping   = "stopping"           // the daemon is on its way out
-	CodeBusy       = "busy"               // as many follow events as may
+	CodeBusy       = "busy"               // as many ask for this as may
+	CodeDown       = "down"               // the tunnel does not work now
 	CodeInternal   = "internal"           // the daemon could not do it; see its log
 )

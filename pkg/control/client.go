@@ -10,11 +10,32 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxAnswer bounds an answer, in bytes: 10,000 routes have about 3 MB.
 const maxAnswer = 256 << 20
+
+// How long a Client waits for an answer, if nothing else is asked for.
+const (
+	askTimeout    = 10 * time.Second
+	changeTimeout = requestTimeout + writeTimeout // a reload may have to wait for peers
+)
+
+// ErrSilent is in an *UnreachableError if somebody took the connection and then said nothing in time.
+var ErrSilent = errors.New("it hangs")
+
+// VersionError says that client and daemon are of different versions and do not understand each other.
+type VersionError struct {
+	Socket string
+	Msg    string
+}
+
+// Error names the socket and what was not understood.
+func (e *VersionError) Error() string { return fmt.Sprintf("the daemon on %s %s", e.Socket, e.Msg) }
 
 // UnreachableError says that no daemon answers on the socket.
 type UnreachableError struct {
@@ -32,8 +53,12 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Client asks a daemon. It may be used by several goroutines at once.
 type Client struct {
-	socket string
-	http   *http.Client
+	// Timeout is how long to wait for an answer; 0 is 10 s, and 70 s for what changes something.
+	Timeout time.Duration
+
+	socket  string
+	http    *http.Client
+	silence time.Duration // of a stream, until it is given up
 }
 
 // NewClient makes a client for a socket; nothing is opened before the first call.
@@ -41,7 +66,31 @@ func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return &Client{socket: socket, silence: streamSilence, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// Socket is the socket's name.
+func (c *Client) Socket() string { return c.socket }
+
+// PID asks the kernel which process listens on the socket (unix(7), SO_PEERCRED);
+// it is 0 for one of another PID namespace.
+func (c *Client) PID(ctx context.Context) (int, error) {
+	conn, err := (&net.Dialer{Timeout: 3 * time.Second}).DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: c.socket, Net: "unix"})
+	if err != nil {
+		return 0, &UnreachableError{Socket: c.socket, Err: err}
+	}
+	defer func() { _ = conn.Close() }() // nothing was written
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("ask who listens on %s: %w", c.socket, err)
+	}
+	var cred *unix.Ucred
+	var asked error
+	err = raw.Control(func(fd uintptr) { cred, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, asked); err != nil {
+		return 0, fmt.Errorf("ask who listens on %s: %w", c.socket, err)
+	}
+	return int(cred.Pid), nil
 }
 
 // Status asks for one screen about the node.
@@ -108,8 +157,34 @@ func (c *Client) Drain(ctx context.Context, back bool) (d Drained, err error) {
 	return d, err
 }
 
+// timeout is how long to wait for the answer to a request.
+func (c *Client) timeout(method string) time.Duration {
+	switch {
+	case c.Timeout > 0:
+		return c.Timeout
+	case method == http.MethodGet:
+		return askTimeout
+	default:
+		return changeTimeout
+	}
+}
+
+// silent is the cause that ends a request after d without an answer.
+func silent(d time.Duration) error { return fmt.Errorf("no answer within %s: %w", d, ErrSilent) }
+
+// unreachable says why a request failed, without the made-up URL that net/http names.
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrSilent) {
+		err = cause
+	} else if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err
+	}
+	return &UnreachableError{Socket: c.socket, Err: err}
+}
+
 // do sends one request and decodes the answer. The error is an
-// *UnreachableError if nobody answers and an *Error if the daemon refuses.
+// *UnreachableError if nobody answers in time, an *Error if the daemon refuses,
+// and a *VersionError if it is too old or too new.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body, answer any) error {
 	var payload io.Reader
 	if body != nil {
@@ -119,6 +194,9 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 		}
 		payload = bytes.NewReader(b)
 	}
+	limit := c.timeout(method)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, silent(limit))
+	defer cancel()
 	u := url.URL{Scheme: "http", Host: "transitd", Path: path, RawQuery: q.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), payload)
 	if err != nil {
@@ -126,30 +204,45 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if ue, ok := errors.AsType[*url.Error](err); ok {
-			err = ue.Err // without the made-up URL
-		}
-		return &UnreachableError{Socket: c.socket, Err: err}
+		return c.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return &UnreachableError{Socket: c.socket, Err: fmt.Errorf("read the answer: %w", err)}
+		return c.unreachable(ctx, fmt.Errorf("read the answer: %w", err))
 	}
-	return decodeAnswer(path, resp.StatusCode, b, answer)
+	return c.decode(path, resp.StatusCode, b, answer)
 }
 
-// decodeAnswer reads an answer or the Failure in its place.
-func decodeAnswer(path string, status int, b []byte, answer any) error {
+// decode reads an answer or the Failure in its place.
+func (c *Client) decode(path string, status int, b []byte, answer any) error {
 	if status != http.StatusOK {
 		var f Failure
 		if err := json.Unmarshal(b, &f); err != nil || f.Error.Code == "" {
-			return fmt.Errorf("control: %s answered with status %d: %.200q", path, status, b)
+			return c.stranger(fmt.Sprintf("answered %s with status %d: %.200q", path, status, b))
+		}
+		if f.Error.Code == CodeNotFound && strings.HasPrefix(f.Error.Message, noSuchPath) {
+			return &VersionError{Socket: c.socket, Msg: fmt.Sprintf("does not know %s: it is older than this program", path)}
 		}
 		return &Error{Code: f.Error.Code, Message: f.Error.Message, Config: f.Error.Config}
 	}
+	var v Version
+	if err := json.Unmarshal(b, &v); err != nil {
+		return c.stranger(fmt.Sprintf("answered %s with %.200q", path, b))
+	}
+	switch {
+	case v.SchemaVersion == 0:
+		return c.stranger(fmt.Sprintf("gave %s no schema_version", path))
+	case v.SchemaVersion != SchemaVersion:
+		return &VersionError{Socket: c.socket, Msg: fmt.Sprintf("answers with schema_version %d, this program understands %d: use the one that came with the daemon", v.SchemaVersion, SchemaVersion)}
+	}
 	if err := json.Unmarshal(b, answer); err != nil {
-		return fmt.Errorf("control: decode the answer of %s: %w", path, err)
+		return &VersionError{Socket: c.socket, Msg: fmt.Sprintf("gave %s an answer that this program does not understand: %v", path, err)}
 	}
 	return nil
+}
+
+// stranger is for answers that no transitd gives.
+func (c *Client) stranger(what string) error {
+	return &UnreachableError{Socket: c.socket, Err: fmt.Errorf("something else listens there; it %s", what)}
 }

@@ -3,7 +3,7 @@ package control
 import (
 	"errors"
 	"net"
-	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -38,6 +38,9 @@ func TestClientRoundTrip(t *testing.T) {
 	if _, err := c.Reload(ctx, ReloadRequest{DryRun: true}); err != nil || !(<-f.reloads).DryRun {
 		t.Errorf("Reload: %v", err)
 	}
+	if pid, err := c.PID(ctx); err != nil || pid != os.Getpid() {
+		t.Errorf("PID: %d, %v; this is %d", pid, err, os.Getpid())
+	}
 	_, err = c.Explain(ctx, "nonsense", "")
 	if refused, ok := errors.AsType[*Error](err); !ok || refused.Code != CodeBadRequest {
 		t.Errorf("a refusal arrives as %v", err)
@@ -67,18 +70,5 @@ func TestClientNobodyThere(t *testing.T) {
 	_, err := NewClient(filepath.Join(t.TempDir(), "none.sock")).Status(t.Context())
 	if _, ok := errors.AsType[*UnreachableError](err); !ok {
 		t.Errorf("got %v, want an UnreachableError", err)
-	}
-}
-
-// TestClientOtherServer: something that is no transitd answers.
-func TestClientOtherServer(t *testing.T) {
-	t.Parallel()
-	for _, answer := range []string{"hello", `{"error":{}}`} {
-		if err := decodeAnswer("/v1/status", http.StatusTeapot, []byte(answer), &Status{}); err == nil {
-			t.Errorf("%q was taken for an answer", answer)
-		}
-	}
-	if err := decodeAnswer("/v1/status", http.StatusOK, []byte("hello"), &Status{}); err == nil {
-		t.Error("text was taken for a status")
 	}
 }

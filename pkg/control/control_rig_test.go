@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -17,6 +19,8 @@ type fakeDaemon struct {
 	reloads chan ReloadRequest
 	block   chan struct{}
 	log     events.Log
+	late    error      // after something was told
+	ended   chan error // why what was blocked ended
 }
 
 func newFake() *fakeDaemon {
@@ -27,7 +31,7 @@ func newFake() *fakeDaemon {
 			Tunnels: []Tunnel{{Name: "tr0", State: TunnelUp, Drops: map[string]uint64{"wrong_vni": 2}}},
 			BGP:     []Session{{Peer: "192.0.2.4", Name: "hub-ars", State: SessionEstablished}},
 		},
-		reloads: make(chan ReloadRequest, 10),
+		reloads: make(chan ReloadRequest, 10), ended: make(chan error, 10),
 	}
 }
 
@@ -112,3 +116,43 @@ func (f *fakeDaemon) Drain(_ context.Context, back bool) (Drained, error) {
 }
 
 func (f *fakeDaemon) Events() *events.Log { return &f.log }
+
+func (f *fakeDaemon) MeasurePath(ctx context.Context, tunnel string, progress func(string)) (PMTU, error) {
+	if f.err != nil {
+		return PMTU{}, f.err
+	}
+	progress("the peer answers")
+	if f.block != nil {
+		select {
+		case <-f.block:
+		case <-ctx.Done():
+			f.ended <- ctx.Err()
+			return PMTU{}, ctx.Err()
+		}
+	}
+	return PMTU{Version: V1(), Tunnel: tunnel}, nil
+}
+
+func (f *fakeDaemon) Trace(_ context.Context, q TraceQuery, each func(TraceStep)) (Trace, error) {
+	if f.err != nil {
+		return Trace{}, f.err
+	}
+	step := TraceStep{Part: TraceInner, TTL: 1, Address: q.Target}
+	each(step)
+	if f.late != nil {
+		return Trace{}, f.late
+	}
+	return Trace{Version: V1(), Target: q.Target, From: q.From, Steps: []TraceStep{step}}, nil
+}
+
+func (f *fakeDaemon) Capture(ctx context.Context, q CaptureQuery, w io.Writer) (Captured, error) {
+	if f.err != nil {
+		return Captured{}, f.err
+	}
+	fmt.Fprintf(w, "%s %s %q %d %s %d", q.Tunnel, q.Layer, q.Filter, q.Count, q.Duration, q.Snap)
+	if f.block != nil {
+		<-ctx.Done()
+		f.ended <- ctx.Err()
+	}
+	return Captured{Packets: 3, Dropped: 2, Ended: "count"}, f.late
+}

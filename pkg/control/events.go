@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/pkg/sse"
@@ -40,7 +41,7 @@ func (s *Server) events(_ *http.Request, q url.Values) (any, error) {
 }
 
 // stream sends events until the client leaves, is too slow, or the server stops.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, f *follower) {
+func (f *follower) stream(s *Server, w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.streams <- struct{}{}:
 		defer func() { <-s.streams }()
@@ -109,31 +110,43 @@ func (c *Client) Follow(ctx context.Context, since uint64, f func(events.Event) 
 	}
 }
 
+// streamSilence is how long a stream may say nothing: the daemon beats every 10 s.
+const streamSilence = 35 * time.Second
+
 // follow reads one stream to its end; got says whether anything came.
 func (c *Client) follow(ctx context.Context, since *uint64, f func(events.Event) error) (got bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	limit := c.timeout(http.MethodGet)
+	watchdog := time.AfterFunc(limit, func() { cancel(silent(limit)) })
+	defer watchdog.Stop()
 	u := url.URL{Scheme: "http", Host: "transitd", Path: "/v1/events", RawQuery: fmt.Sprintf("follow=1&since=%d", *since)}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
 		return false, fmt.Errorf("control: make the request: %w", err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if ue, ok := errors.AsType[*url.Error](err); ok {
-			err = ue.Err // without the made-up URL
-		}
-		return false, &UnreachableError{Socket: c.socket, Err: err}
+		return false, c.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 		if err != nil {
-			return false, &UnreachableError{Socket: c.socket, Err: fmt.Errorf("read the answer: %w", err)}
+			return false, c.unreachable(ctx, fmt.Errorf("read the answer: %w", err))
 		}
-		return false, decodeAnswer(u.Path, resp.StatusCode, b, nil)
+		return false, c.decode(u.Path, resp.StatusCode, b, nil)
 	}
-	in := sse.NewReader(resp.Body)
+	// From here on another silence counts, and each byte ends it.
+	watchdog.Stop()
+	alarm := time.AfterFunc(c.silence, func() { cancel(silent(c.silence)) })
+	defer alarm.Stop()
+	in := sse.NewReader(wakeful{resp.Body, func() { alarm.Reset(c.silence) }})
 	for {
 		m, err := in.Next()
+		if errors.Is(context.Cause(ctx), ErrSilent) {
+			return got, c.unreachable(ctx, err)
+		}
 		if err != nil {
 			return got, nil //nolint:nilerr // the stream ended; Follow comes back for the rest
 		}
@@ -146,4 +159,19 @@ func (c *Client) follow(ctx context.Context, since *uint64, f func(events.Event)
 			return got, err
 		}
 	}
+}
+
+// wakeful tells of every byte that comes.
+type wakeful struct {
+	io.Reader
+	heard func()
+}
+
+// Read reads, and tells if something came.
+func (w wakeful) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if n > 0 {
+		w.heard()
+	}
+	return n, err
 }

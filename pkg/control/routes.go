@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// noSuchPath begins the message about an unknown path. Clients know by it that the daemon is older than they are.
+const noSuchPath = "no such path"
+
 // endpoint is one path of the API.
 type endpoint struct {
 	method string
@@ -26,6 +29,9 @@ func (s *Server) endpoints() map[string]endpoint {
 		"/v1/explain":    {http.MethodGet, []string{"target", "from"}, s.explain},
 		"/v1/events":     {http.MethodGet, []string{"since", "follow"}, s.events},
 		"/v1/reload":     {http.MethodPost, nil, s.reload},
+		"/v1/pmtu":       {http.MethodPost, []string{"tunnel"}, s.pmtu},
+		"/v1/trace":      {http.MethodPost, []string{"target", "from"}, s.trace},
+		"/v1/capture":    {http.MethodPost, []string{"tunnel", "layer", "filter", "count", "duration_ms", "snaplen"}, s.capture},
 		"/v1/drain":      {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), false) }},
 		"/v1/undrain":    {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), true) }},
 	}
@@ -36,7 +42,7 @@ func (s *Server) endpoints() map[string]endpoint {
 func (s *Server) dispatch(r *http.Request, reading bool) (any, error) {
 	e, ok := s.endpoints()[r.URL.Path]
 	if !ok || reading && e.method != http.MethodGet {
-		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf("no such path: %.200q", r.URL.Path)}
+		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf(noSuchPath+": %.200q", r.URL.Path)}
 	}
 	if r.Method != e.method && (r.Method != http.MethodHead || e.method != http.MethodGet) {
 		return nil, &Error{Code: CodeMethod, Message: fmt.Sprintf("%s wants %s, not %.20q", r.URL.Path, e.method, r.Method)}

@@ -45,6 +45,7 @@ type Daemon interface {
 	Drain(ctx context.Context, back bool) (Drained, error)
 	// Events remembers what happened.
 	Events() *events.Log
+	Prober
 }
 
 // Error is a failure with the code that the client is told.
@@ -62,7 +63,8 @@ type Server struct {
 	daemon  Daemon
 	log     *zap.Logger
 	refused atomic.Uint64
-	streams chan struct{} // a place for each
+	streams chan struct{} // a place for each that follows events
+	probers chan struct{} // and for each measurement, trace and capture
 }
 
 // NewServer makes a server that asks d. A nil log discards.
@@ -70,7 +72,7 @@ func NewServer(d Daemon, log *zap.Logger) *Server {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &Server{daemon: d, log: log, streams: make(chan struct{}, maxStreams)}
+	return &Server{daemon: d, log: log, streams: make(chan struct{}, maxStreams), probers: make(chan struct{}, maxProbers)}
 }
 
 // Refused counts requests that were garbage, unknown or too slow.
@@ -157,8 +159,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, reading bool) {
 	defer cancel()
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	answer, err := s.dispatch(r.WithContext(ctx), reading)
-	if f, ok := answer.(*follower); ok && err == nil {
-		s.stream(w, r, f)
+	if f, ok := answer.(streamer); ok && err == nil {
+		f.stream(s, w, r)
 		return
 	}
 	status := http.StatusOK
@@ -203,7 +205,7 @@ func statusOf(code string) int {
 		return http.StatusRequestEntityTooLarge
 	case CodeConfig:
 		return http.StatusUnprocessableEntity
-	case CodeStopping, CodeBusy:
+	case CodeStopping, CodeBusy, CodeDown:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

@@ -53,6 +53,10 @@ func (s *snapshot) advice() []control.Advice {
 			add(w, "transitctl bgp routes --announced %s", b.Neighbor)
 		}
 	}
+	for _, t := range s.Tunnels {
+		add(mtuNote(t), "transitctl pmtu %s", t.Plan.Name)
+		add(lossNote(t), "transitctl ping %s", t.Plan.Name)
+	}
 	for i, w := range overlapNotes(s.Routes.Overlap) {
 		if i < maxNamed {
 			add(w, "transitctl explain %s", s.Routes.Overlap[i].Inner.Prefix)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,13 +24,14 @@ type chronicle struct {
 
 	mu      sync.Mutex
 	tunnels map[string]bool               // by name: up; of those that were seen
+	mtus    map[string]int                // of tunnels, by name
 	budgets map[string]policy.BudgetLevel // by Route Server
 	kernel  bool                          // the kernel refuses routes
 	meddler []meddling                    // what other programs did lately
 }
 
 func newChronicle(log *events.Log) *chronicle {
-	return &chronicle{log: log, tunnels: map[string]bool{}, budgets: map[string]policy.BudgetLevel{}}
+	return &chronicle{log: log, tunnels: map[string]bool{}, mtus: map[string]int{}, budgets: map[string]policy.BudgetLevel{}}
 }
 
 func (c *chronicle) add(k events.Kind, s events.Severity, subject, before, after, format string, args ...any) {
@@ -175,10 +177,12 @@ func (c *chronicle) watch(s *snapshot) {
 	defer c.mu.Unlock()
 	for _, t := range s.Tunnels {
 		c.tunnelLocked(s, t)
+		c.mtuLocked(t)
 	}
 	for name := range c.tunnels {
 		if !slices.ContainsFunc(s.Tunnels, func(t TunnelView) bool { return t.Plan.Name == name }) {
 			delete(c.tunnels, name) // the reload said so
+			delete(c.mtus, name)
 		}
 	}
 	for _, b := range s.Budgets {
@@ -209,6 +213,22 @@ func (c *chronicle) tunnelLocked(s *snapshot, t TunnelView) {
 		return
 	}
 	c.add(events.Tunnel, events.Warning, name, before, control.TunnelDown, "%s", s.tunnelWarning(t))
+}
+
+// mtuLocked tells that a tunnel's MTU followed the path.
+func (c *chronicle) mtuLocked(t TunnelView) {
+	name, mtu, most := t.Plan.Name, t.Path.MTU, t.Plan.Pump.MTU
+	if mtu == 0 {
+		return // there is no device
+	}
+	was := cmp.Or(c.mtus[name], most)
+	c.mtus[name] = mtu
+	switch before, after := strconv.Itoa(was), strconv.Itoa(mtu); {
+	case mtu < was:
+		c.add(events.Tunnel, events.Warning, name, before, after, "the path of tunnel %s carries inner packets of %d bytes only: its MTU falls from %d (transitctl pmtu %s)", name, mtu, was, name)
+	case mtu > was:
+		c.add(events.Tunnel, events.Info, name, before, after, "the path of tunnel %s carries inner packets of %d bytes (%d are configured): its MTU rises from %d", name, mtu, most, was)
+	}
 }
 
 func upDown(up bool) string {

@@ -14,6 +14,8 @@ import (
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/azure"
 	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/pkg/stamp"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/vxlan"
 	"github.com/transitd/transitd/tunnel/wireguard"
@@ -69,6 +71,9 @@ type TunnelPlan struct {
 	WireGuard     *wireguard.Config   // or this one, without a key log
 	Sibling       bool                // leads to another NVA of our own site
 	BFD           *BFDTimers          // nil: not used
+	Path          pmtud.Config        // without a log
+	Quality       stamp.Path          // measured each ProbeInterval
+	ProbeInterval time.Duration       // 0: never
 }
 
 // BFDTimers are those of a tunnel's BFD session.
@@ -194,6 +199,11 @@ func (b *planner) tunnel(i int) {
 	if t.Address6.IsValid() {
 		p.Pump.Addrs, p.Pump.PeerAddrs = append(p.Pump.Addrs, t.Address6), append(p.Pump.PeerAddrs, t.PeerAddress6)
 	}
+	p.Path = pmtud.Config{
+		Device: t.Name, Local: t.Address.Addr(), Peer: t.PeerAddress, From: local, To: t.Remote, Card: b.p.Underlay.Interface, CardMTU: b.p.Underlay.MTU,
+		Overhead: t.Overhead(), MTU: t.MTU, Fixed: !t.MTUDiscovery,
+	}
+	p.Quality, p.ProbeInterval = stamp.Path{Device: t.Name, Local: t.Address.Addr(), Peer: t.PeerAddress}, t.ProbeInterval.Std()
 	if t.BFD.Enabled {
 		p.BFD = &BFDTimers{Interval: t.BFD.Interval.Std(), Multiplier: t.BFD.Multiplier}
 	}

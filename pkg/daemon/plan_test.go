@@ -13,6 +13,8 @@ import (
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/pkg/stamp"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/vxlan"
 )
@@ -97,6 +99,11 @@ func fullTunnels() []TunnelPlan {
 			VNI: 7700, Local: addr("192.0.2.4"), Peer: addr("198.51.100.4"),
 			Addrs: []netip.Addr{addr("169.254.77.1")}, PeerAddrs: []netip.Addr{addr("169.254.77.2")},
 		},
+		Path: pmtud.Config{
+			Device: "tr0", Local: addr("169.254.77.1"), Peer: addr("169.254.77.2"), From: addr("192.0.2.4"), To: addr("198.51.100.4"),
+			Card: "eth0", CardMTU: 1500, Overhead: 50, MTU: 1400,
+		},
+		Quality: stamp.Path{Device: "tr0", Local: addr("169.254.77.1"), Peer: addr("169.254.77.2")}, ProbeInterval: time.Second,
 	}, {
 		Name: "tr1", Encapsulation: "vxlan", BFD: &BFDTimers{Interval: 300 * time.Millisecond, Multiplier: 3},
 		Endpoint: pump.EndpointConfig{Local: addrPort("[2001:db8::4]:4790"), Interface: "eth0", Mark: 0x7464},
@@ -110,6 +117,11 @@ func fullTunnels() []TunnelPlan {
 			Addrs:     []netip.Addr{addr("169.254.78.1"), addr("2001:db8:78::1")},
 			PeerAddrs: []netip.Addr{addr("169.254.78.2"), addr("2001:db8:78::2")},
 		},
+		Path: pmtud.Config{
+			Device: "tr1", Local: addr("169.254.78.1"), Peer: addr("169.254.78.2"), From: addr("2001:db8::4"), To: addr("2001:db8:1::4"),
+			Card: "eth0", CardMTU: 1500, Overhead: 56, MTU: 1300,
+		},
+		Quality: stamp.Path{Device: "tr1", Local: addr("169.254.78.1"), Peer: addr("169.254.78.2")}, ProbeInterval: time.Second,
 	}}
 }
 

@@ -16,7 +16,9 @@ import (
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/events"
+	"github.com/transitd/transitd/pkg/stamp"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
@@ -63,6 +65,12 @@ type recordedDevice struct {
 	name string
 }
 
+func (d *recordedDevice) Path() pmtud.Status { return pmtud.Status{} }
+
+func (d *recordedDevice) Measure(context.Context, func(string)) (pmtud.Result, error) {
+	return pmtud.Result{}, nil
+}
+
 func (d *recordedDevice) Close() error {
 	delete(d.r.index, d.name)
 	return d.r.note("close %s", d.name)
@@ -71,6 +79,7 @@ func (d *recordedDevice) Stats() tunnel.Stats          { return tunnel.Stats{} }
 func (d *recordedDevice) Up() bool                     { return true }
 func (d *recordedDevice) WireGuard() *wireguard.Status { return nil }
 func (d *recordedDevice) ForeignVNI() uint32           { return 0 }
+func (d *recordedDevice) Quality() stamp.Stats         { return stamp.Stats{} }
 func (d *recordedDevice) Rekey(wireguard.Config) error { return nil }
 
 func (r *recorder) open(p TunnelPlan) (device, error) {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +11,9 @@ import (
 	"github.com/transitd/transitd/bgp/bfd"
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/stamp"
 	"github.com/transitd/transitd/pkg/version"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/wireguard"
 )
 
@@ -94,7 +97,8 @@ func wireguardStatus(w *wireguard.Status) *control.WireGuard {
 func tunnelStatus(t TunnelView) control.Tunnel {
 	c := control.Tunnel{
 		Name: t.Plan.Name, Encapsulation: t.Plan.Encapsulation, State: control.TunnelDown,
-		Remote: t.Plan.Pump.Remote.Addr().String(), MTU: t.Plan.Pump.MTU,
+		Remote: t.Plan.Pump.Remote.Addr().String(), MTU: cmp.Or(t.Path.MTU, t.Plan.Pump.MTU), MTUConfigured: t.Plan.Pump.MTU,
+		Path:      control.PathMTU{State: t.Path.Phase.String(), Method: cmp.Or(string(t.Path.Method), string(pmtud.MethodNone)), PeerMTU: t.Path.PeerMTU},
 		TXPackets: t.Stats.TXPackets, TXBytes: t.Stats.TXBytes, RXPackets: t.Stats.RXPackets, RXBytes: t.Stats.RXBytes,
 		Drops: t.Stats.Drops, Rebuilt: t.Rebuilt,
 	}
@@ -103,6 +107,10 @@ func tunnelStatus(t TunnelView) control.Tunnel {
 	}
 	if w := t.WireGuard; w != nil {
 		c.WireGuard = wireguardStatus(w)
+	}
+	if q := t.Quality; q.Received > 0 {
+		rtt, loss := micros(q.Median), q.Loss
+		c.RTTMicros, c.Loss, c.Quality = &rtt, &loss, qualityStatus(q)
 	}
 	if c.Drops == nil {
 		c.Drops = map[string]uint64{}
@@ -153,6 +161,13 @@ func (s *snapshot) health() (control.Health, []string) {
 		health = control.HealthDegraded
 	}
 	// What follows need not be wrong, or was put right.
+	for _, t := range s.Tunnels {
+		for _, w := range []string{mtuNote(t), lossNote(t)} {
+			if w != "" {
+				warnings = append(warnings, w)
+			}
+		}
+	}
 	warnings = append(warnings, overlapNotes(s.Routes.Overlap)...)
 	return health, append(warnings, s.Meddling...)
 }
@@ -172,6 +187,54 @@ func (s *snapshot) tunnelWarning(t TunnelView) string {
 		return ""
 	}
 	return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, why)
+}
+
+func qualityStatus(q stamp.Stats) *control.Quality {
+	c := &control.Quality{
+		Method: string(q.Method), Sent: q.Sent, Received: q.Received,
+		MinUS: micros(q.Min), P99US: micros(q.P99), LastUS: micros(q.Last),
+	}
+	if q.Method == stamp.STAMP {
+		c.There = &control.OneWay{Loss: q.LossThere, JitterUS: micros(q.JitterThere)}
+		c.Back = &control.OneWay{Loss: q.LossBack, JitterUS: micros(q.JitterBack)}
+	}
+	return c
+}
+
+func micros(d time.Duration) uint64 { return uint64(max(d, 0) / time.Microsecond) }
+
+// lossy is the share of lost probes that is told, with enough of them to tell.
+const (
+	lossy      = 0.02
+	enoughSent = 20
+)
+
+// lossNote says that packets are lost, and in which direction.
+func lossNote(t TunnelView) string {
+	q := t.Quality
+	if !t.Up || q.Sent < enoughSent || q.Loss < lossy {
+		return ""
+	}
+	where := "on the way there or back"
+	switch {
+	case q.Method != stamp.STAMP:
+	case q.LossThere >= lossy && q.LossBack < lossy:
+		where = "on the way there: what we send"
+	case q.LossBack >= lossy && q.LossThere < lossy:
+		where = "on the way back: what the peer sends"
+	case q.LossBack >= lossy:
+		where = "both ways"
+	}
+	return fmt.Sprintf("tunnel %s: %.0f %% of the last %d probes to %s were lost, %s", t.Plan.Name, 100*q.Loss, q.Sent, t.Plan.Pump.Remote.Addr(), where)
+}
+
+// mtuNote says that the path is narrower than what is configured; the tunnel has followed it.
+func mtuNote(t TunnelView) string {
+	if t.Path.MTU == 0 || t.Path.MTU >= t.Plan.Pump.MTU {
+		return ""
+	}
+	return fmt.Sprintf("tunnel %s: the way to %s carries inner packets of %d bytes only, %d are configured: a hop on it has a smaller MTU",
+		t.Plan.Name, t.Plan.Pump.Remote.Addr(), t.Path.MTU, t.Plan.Pump.MTU)
 }
 
 // keyLogWarning is loud, because who has forgotten the flag would not notice.

@@ -12,6 +12,7 @@ import (
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/version"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 )
 
@@ -125,22 +126,25 @@ func TestStatus(t *testing.T) {
 	s.Node, s.Uptime = Identity{Name: "hub-nva", ASN: 64512, Site: "hub"}, 3999*time.Millisecond
 	s.Site, s.Remote, s.Repaired, s.Strangers = 3, 4, 5, 6
 	s.Tunnels[0].Rebuilt = 2
+	s.Tunnels[0].Path = pmtud.Status{MTU: 1350, Phase: pmtud.Complete, Method: pmtud.MethodProbe, PeerMTU: 1390}
 	s.Tunnels[0].Stats = tunnel.Stats{TXPackets: 1, TXBytes: 2, RXPackets: 3, RXBytes: 4, Drops: map[string]uint64{"mtu": 7}}
 	s.Tunnels = append(s.Tunnels, TunnelView{Plan: TunnelPlan{Name: "tr1", Encapsulation: "vxlan", Pump: pump.TunnelConfig{Remote: addrPort("[2001:db8::1]:4790"), MTU: 1300}}, Err: errors.New("x")})
 	s.Sessions = s.Sessions[:1]
 	s.Sessions[0].Received, s.Sessions[0].Announced, s.Sessions[0].Uptime, s.Sessions[0].LastError = 10, 11, 61*time.Second, "once"
 	s.Sessions[0].Accepted, s.Sessions[0].Flaps = 9, 3
 	s.Budgets = []bgp.BudgetView{{Neighbor: "ars", Level: policy.BudgetWarning, Count: 12, Limit: 13, Aggregated: 14, Held: true, Reason: "full"}}
+	const narrow = "tunnel tr0: the way to 198.51.100.4 carries inner packets of 1350 bytes only, 1400 are configured: a hop on it has a smaller MTU"
 	want := control.Status{
 		Version: control.V1(),
 		Node:    control.Node{Name: "hub-nva", ASN: 64512, Site: "hub", Version: version.Get().Version, UptimeS: 3},
 		Health:  control.HealthDegraded,
 		Tunnels: []control.Tunnel{
 			{
-				Name: "tr0", Encapsulation: "vxlan", State: "up", Remote: "198.51.100.4", MTU: 1400, Rebuilt: 2,
+				Name: "tr0", Encapsulation: "vxlan", State: "up", Remote: "198.51.100.4", MTU: 1350, MTUConfigured: 1400, Rebuilt: 2,
+				Path:      control.PathMTU{State: "complete", Method: "probe", PeerMTU: 1390},
 				TXPackets: 1, TXBytes: 2, RXPackets: 3, RXBytes: 4, Drops: map[string]uint64{"mtu": 7},
 			},
-			{Name: "tr1", Encapsulation: "vxlan", State: "down", Remote: "2001:db8::1", MTU: 1300, Drops: map[string]uint64{}},
+			{Name: "tr1", Encapsulation: "vxlan", State: "down", Remote: "2001:db8::1", MTU: 1300, MTUConfigured: 1300, Path: control.PathMTU{State: "unconfirmed", Method: "none"}, Drops: map[string]uint64{}},
 		},
 		BGP: []control.Session{{
 			Peer: "192.0.2.68", Name: "ars", Role: "route-server", ASN: 64513, State: "established",
@@ -149,10 +153,11 @@ func TestStatus(t *testing.T) {
 		Routes:   control.RouteCounts{Site: 3, Remote: 4, Repaired: 5},
 		Refused:  control.Refused{BGP: 6},
 		Budgets:  []control.Budget{{RouteServer: "ars", Level: "warning", Used: 12, Limit: 13, Aggregated: 14, Held: true, Reason: "full"}},
-		Warnings: []string{"tunnel tr1: x; tried again every second", "route server ars: full"},
+		Warnings: []string{"tunnel tr1: x; tried again every second", "route server ars: full", narrow},
 		Advice: []control.Advice{
 			{Warning: "tunnel tr1: x; tried again every second", Run: "ip -d link show tr1"},
 			{Warning: "route server ars: full", Run: "transitctl bgp routes --announced ars"},
+			{Warning: narrow, Run: "transitctl pmtu tr0"},
 		},
 	}
 	if d := diff(want, s.status()); d != "" {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,7 +11,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/pkg/stamp"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/vxlan"
 	"github.com/transitd/transitd/tunnel/wireguard"
@@ -28,6 +31,11 @@ type device interface {
 	// ForeignVNI is the last VNI that the peer sent and that is not the tunnel's, 0: none.
 	ForeignVNI() uint32
 	Rekey(c wireguard.Config) error
+	// Path is what is known of the path's MTU, and Measure finds it out now.
+	Path() pmtud.Status
+	// Quality is what the last probes say of round trip, loss and jitter.
+	Quality() stamp.Stats
+	Measure(ctx context.Context, progress func(string)) (pmtud.Result, error)
 }
 
 // tunnelSet holds the tunnels that run. Its methods may be called at once;
@@ -66,6 +74,10 @@ type TunnelView struct {
 	WireGuard *wireguard.Status
 	// ForeignVNI is a VNI that the peer sends and that is not the tunnel's, 0: none.
 	ForeignVNI uint32
+	// Path is what is known of the path's MTU.
+	Path pmtud.Status
+	// Quality is what the last probes say of round trip, loss and jitter.
+	Quality stamp.Stats
 }
 
 // add starts a tunnel. If that fails the slot is kept, and rebuild tries again.
@@ -196,7 +208,7 @@ func (s *tunnelSet) views() []TunnelView {
 			index, err := s.index(sl.plan.Name)
 			v.Present = err == nil && sl.is(index)
 			v.Up = v.Present && sl.dev.Up()
-			v.WireGuard, v.ForeignVNI = sl.dev.WireGuard(), sl.dev.ForeignVNI()
+			v.WireGuard, v.ForeignVNI, v.Path, v.Quality = sl.dev.WireGuard(), sl.dev.ForeignVNI(), sl.dev.Path(), sl.dev.Quality()
 		}
 		views[i] = v
 	}
@@ -258,7 +270,18 @@ func (e *endpoints) start(p TunnelPlan) (device, error) {
 	if engine != nil {
 		engine.serve(p, t)
 	}
-	return &sharedTunnel{Tunnel: t, engine: engine, of: e, at: p.Endpoint.Local}, nil
+	st := &sharedTunnel{Tunnel: t, engine: engine, of: e, at: p.Endpoint.Local, mtu: p.Pump.MTU}
+	p.Path.Log = e.log.With(zap.String("tunnel", p.Name))
+	// That the path cannot be measured is no reason to have no tunnel.
+	if st.path, err = pmtud.Start(t, p.Path); err != nil {
+		e.log.Warn("the path's MTU is not measured: the tunnel uses what is configured", zap.String("tunnel", p.Name), zap.Error(err))
+	}
+	if p.ProbeInterval > 0 {
+		if st.quality, err = stamp.Start(p.Quality, p.ProbeInterval); err != nil {
+			e.log.Warn("round trip and loss are not measured", zap.String("tunnel", p.Name), zap.Error(err))
+		}
+	}
+	return st, nil
 }
 
 // add makes the device on the endpoint, which is opened if this is its first.
@@ -308,6 +331,29 @@ type sharedTunnel struct {
 	engine *engine // nil: an encapsulation without
 	of     *endpoints
 	at     netip.AddrPort
+	mtu    int            // the configured one
+	path   *pmtud.Session // nil: it could not be started
+	// quality is nil if it is not measured.
+	quality *stamp.Session
+}
+
+// Quality is what the last probes say.
+func (t *sharedTunnel) Quality() stamp.Stats { return t.quality.Stats() }
+
+// Path is what is known of the path's MTU.
+func (t *sharedTunnel) Path() pmtud.Status {
+	if t.path == nil {
+		return pmtud.Status{MTU: t.mtu, Method: pmtud.MethodNone}
+	}
+	return t.path.Status()
+}
+
+// Measure finds out now what the path carries.
+func (t *sharedTunnel) Measure(ctx context.Context, progress func(string)) (pmtud.Result, error) {
+	if t.path == nil {
+		return pmtud.Result{}, errors.New("the path's MTU cannot be measured: see the log of when the tunnel was made")
+	}
+	return t.path.Measure(ctx, progress)
 }
 
 // WireGuard describes the tunnel's keys and handshakes, nil if it has none.
@@ -332,7 +378,7 @@ func (t *sharedTunnel) Rekey(c wireguard.Config) error { return t.engine.device.
 
 // Close ends the tunnel, and its endpoint if it was the last one.
 func (t *sharedTunnel) Close() error {
-	err := errors.Join(t.Tunnel.Close(), t.engine.close())
+	err := errors.Join(t.quality.Close(), t.path.Close(), t.Tunnel.Close(), t.engine.close())
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
 	if sh := t.of.open[t.at]; sh != nil {

@@ -174,7 +174,22 @@ func tunnelSeries() []series {
 				}
 			}
 		}},
+		{"transitd_tunnel_direction_loss_ratio", "Share of probes lost in one direction, sent or received, 0 to 1; absent if the peer does not speak STAMP.", gauge, []string{"tunnel", "direction"}, ofDirections(func(d *control.OneWay) float64 { return d.Loss })},
+		{"transitd_tunnel_jitter_seconds", "Mean deviation of the delay in one direction, sent or received (RFC 3550); absent if the peer does not speak STAMP.", gauge, []string{"tunnel", "direction"}, ofDirections(func(d *control.OneWay) float64 { return float64(d.JitterUS) / 1e6 })},
 		{"transitd_tunnel_rebuilt_total", "How often the device had to be made again because another program had removed it.", counter, tunnel, ofTunnels(func(t control.Tunnel) float64 { return float64(t.Rebuilt) })},
+	}
+}
+
+// ofDirections makes the values of each direction that is measured by itself.
+func ofDirections(value func(*control.OneWay) float64) func(*view, adder) {
+	return func(v *view, add adder) {
+		for _, t := range v.status.Tunnels {
+			if t.Quality == nil || t.Quality.There == nil || t.Quality.Back == nil {
+				continue
+			}
+			add(value(t.Quality.There), t.Name, "sent")
+			add(value(t.Quality.Back), t.Name, "received")
+		}
 	}
 }
 

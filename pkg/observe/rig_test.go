@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -77,6 +78,18 @@ func (s *stage) Reload(context.Context, control.ReloadRequest) (control.Reload, 
 
 func (s *stage) Drain(context.Context, bool) (control.Drained, error) {
 	panic("the web server drained the node")
+}
+
+func (s *stage) MeasurePath(context.Context, string, func(string)) (control.PMTU, error) {
+	panic("the web server measured a path")
+}
+
+func (s *stage) Trace(context.Context, control.TraceQuery, func(control.TraceStep)) (control.Trace, error) {
+	panic("the web server traced")
+}
+
+func (s *stage) Capture(context.Context, control.CaptureQuery, io.Writer) (control.Captured, error) {
+	panic("the web server captured packets")
 }
 
 // healthyStatus is a hub with a Route Server and two tunnels.

@@ -153,7 +153,7 @@ func (l *inbound) packet(t *Tunnel, inner []byte, info packet.Info, tos uint8) t
 	if ecn != info.TOS&3 {
 		packet.SetECN(inner, info.Version, ecn)
 	}
-	packet.ClampMSS(inner, info, t.cfg.MTU, false)
+	packet.ClampMSS(inner, info, t.MTU(), false)
 	j := t.join[l.i]
 	if !j.active {
 		j.active = true

@@ -99,16 +99,17 @@ func (l *outbound) packet(h gso.Header, at, n int) tunnel.DropReason {
 		return tunnel.DropNoRoute
 	}
 	pkt = pkt[:info.Len]
+	mtu := l.t.MTU()
 	partial := h.Flags&gso.NeedsChecksum != 0
-	packet.ClampMSS(pkt, info, l.t.cfg.MTU, partial)
+	packet.ClampMSS(pkt, info, mtu, partial)
 	if h.Type != gso.TypeNone {
 		return l.super(h, pkt, info)
 	}
 	if partial && !gso.FinishChecksum(h, pkt) {
 		return tunnel.DropBadOffload
 	}
-	if info.Len > l.t.cfg.MTU {
-		return l.tooBig(pkt, info)
+	if info.Len > mtu {
+		return l.tooBig(pkt, info, mtu)
 	}
 	start, end, r := l.t.cfg.Codec.Seal(l.read, at, info.Len)
 	if r != tunnel.DropNone {
@@ -152,8 +153,8 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 	if !l.split.Reset(h, pkt, info) {
 		return tunnel.DropBadOffload
 	}
-	if l.split.MaxSegment() > l.t.cfg.MTU {
-		return l.refuse(pkt, info)
+	if mtu := l.t.MTU(); l.split.MaxSegment() > mtu {
+		return l.refuse(pkt, info, mtu)
 	}
 	most := l.overhead + l.split.MaxSegment() + l.trailer
 	perRun := evenly(l.split.Count(), min(udp.MaxRun, udp.MaxRunBytes/most))

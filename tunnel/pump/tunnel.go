@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -77,7 +78,7 @@ type TunnelConfig struct {
 	Remote      netip.AddrPort // the peer, in the underlay
 	Addrs       []netip.Prefix // our overlay addresses
 	PeerAddrs   []netip.Addr   // the peer's overlay addresses
-	MTU         int            // of inner packets, in bytes
+	MTU         int            // of inner packets, in bytes; SetMTU lowers it
 	Codec       Codec
 	DSCP        DSCP
 	SourcePorts int // outer source ports, 0: 64
@@ -93,6 +94,7 @@ type Tunnel struct {
 	log   *zap.Logger
 	dev   *tun.Device
 	lanes *udp.Lanes
+	mtu   atomic.Int64
 	icmp4 netip.Addr // who tells senders that a packet is too big
 	icmp6 netip.Addr
 	in    []tunnel.Counters // by receiver
@@ -112,6 +114,7 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 		return nil, fmt.Errorf("tunnel %s: the encapsulation takes %d and %d bytes around a packet, there are %d and %d", cfg.Name, front, behind, headroom, tailroom)
 	}
 	t := &Tunnel{cfg: cfg, e: e, log: e.log.With(zap.String("tunnel", cfg.Name))}
+	t.mtu.Store(int64(cfg.MTU))
 	// The message enters by the device, where the kernel takes no source address of its own for true.
 	for _, a := range cfg.PeerAddrs {
 		if a.Is4() {
@@ -152,9 +155,6 @@ func (t *Tunnel) start() {
 
 // Name is the name of the tunnel and its device.
 func (t *Tunnel) Name() string { return t.cfg.Name }
-
-// MTU is the largest inner packet, in bytes.
-func (t *Tunnel) MTU() int { return t.cfg.MTU }
 
 // Codec is what encapsulates.
 func (t *Tunnel) Codec() Codec { return t.cfg.Codec }

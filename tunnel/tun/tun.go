@@ -41,6 +41,7 @@ type Config struct {
 type Device struct {
 	name   string
 	index  int
+	only4  bool // carries no IPv6
 	queues []*Queue
 	uso    bool
 }
@@ -126,7 +127,8 @@ func (d *Device) configure(cfg Config) error {
 	if err := netlink.LinkSetIP6AddrGenMode(link, addrGenModeNone); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("switch off link-local addresses of %s: %w", d.name, err)
 	}
-	if !slices.ContainsFunc(cfg.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+	d.only4 = !slices.ContainsFunc(cfg.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
+	if d.only4 {
 		if err := withoutIPv6(d.name); err != nil {
 			return err
 		}
@@ -161,6 +163,25 @@ func addAddress(link netlink.Link, p netip.Prefix) error {
 		a.Flags = unix.IFA_F_NODAD // nobody else is on the link who could have it
 	}
 	return netlink.AddrAdd(link, a)
+}
+
+// minimumIPv6 is the smallest MTU with which the kernel has IPv6 on a device (RFC 8200, section 5).
+const minimumIPv6 = 1280
+
+// SetMTU changes the MTU, in bytes. The routes through the device stay; but below
+// 1280 the kernel takes IPv6 away from it.
+func (d *Device) SetMTU(mtu int) error {
+	link, err := netlink.LinkByIndex(d.index)
+	if err != nil {
+		return fmt.Errorf("find device %s: %w", d.name, err)
+	}
+	if err := netlink.LinkSetMTU(link, mtu); err != nil {
+		return fmt.Errorf("set the MTU of %s to %d: %w", d.name, mtu, err)
+	}
+	if d.only4 && link.Attrs().MTU < minimumIPv6 && mtu >= minimumIPv6 {
+		return withoutIPv6(d.name) // the kernel has made it anew
+	}
+	return nil
 }
 
 // Name is the device's name.

@@ -93,16 +93,11 @@ func (l *Lanes) Ports() []uint16 { return l.ports }
 
 // Send sends one datagram by the first lane, for messages of the tunnel itself.
 func (l *Lanes) Send(b []byte) error {
-	for range 2 { // the first error may be an ICMP message about an earlier datagram
-		err := l.write(b)
-		if err == nil {
-			return nil
-		}
-		if !transient(err) {
-			return err
-		}
+	err := l.write(b)
+	if err != nil && transient(err) { // it may be an ICMP message about an earlier datagram
+		err = l.write(b)
 	}
-	return unix.ECONNREFUSED
+	return err
 }
 
 func (l *Lanes) write(b []byte) error {
@@ -113,9 +108,10 @@ func (l *Lanes) write(b []byte) error {
 	return unix.Sendto(l.fds[0], b, 0, sockaddr(l.peer))
 }
 
-// transient is an error of an earlier datagram, or of nothing: the next try may succeed.
+// transient is an error of an earlier datagram, or of nothing: the next try may
+// succeed. EMSGSIZE is also what a router between says of an earlier one.
 func transient(err error) bool {
-	for _, e := range []error{unix.ECONNREFUSED, unix.EINTR, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO} {
+	for _, e := range []error{unix.ECONNREFUSED, unix.EINTR, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.EMSGSIZE} {
 		if errors.Is(err, e) {
 			return true
 		}

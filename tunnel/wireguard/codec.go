@@ -3,6 +3,7 @@ package wireguard
 import (
 	"encoding/binary"
 	"sync/atomic"
+	"time"
 
 	"github.com/transitd/transitd/pkg/packet"
 	"github.com/transitd/transitd/tunnel"
@@ -132,7 +133,13 @@ func (*Device) Trailer() int { return padTo - 1 + tagLen }
 
 // Seal encrypts the IP packet buf[off:off+n] in place.
 func (d *Device) Seal(buf []byte, off, n int) (start, end int, r tunnel.DropReason) {
-	return d.table.seal(buf, off, n, d.mtu)
+	return d.table.seal(buf, off, n, int(d.mtu.Load()))
+}
+
+// SealExactly is Seal without padding, so that a probe of the path is as long
+// as it means to be.
+func (d *Device) SealExactly(buf []byte, off, n int) (start, end int, r tunnel.DropReason) {
+	return d.table.seal(buf, off, n, n)
 }
 
 // Open decrypts a datagram in place. What is part of a handshake is tunnel.Control.
@@ -165,8 +172,20 @@ func (d *Device) Open(b []byte) (inner []byte, info packet.Info, kind tunnel.Kin
 	return plain[:info.Len], info, tunnel.Packet, tunnel.DropNone
 }
 
+// macLen is the length of each of the two MACs at a message's end.
+const macLen = 16
+
+// bare reports whether a message has no second MAC: its sender has no cookie.
+func bare(message []byte) bool {
+	return binary.LittleEndian.Uint64(message[len(message)-macLen:])|binary.LittleEndian.Uint64(message[len(message)-8:]) == 0 &&
+		binary.LittleEndian.Uint32(message) != typeCookie
+}
+
 // Control takes a message of a handshake to the goroutine that has time for it.
 func (d *Device) Control(dst, message []byte) (reply []byte, r tunnel.DropReason) {
+	if until := d.shed.Load(); until > 0 && len(message) >= macLen && time.Now().UnixNano() < until && bare(message) {
+		return dst, tunnel.DropHandshakeQueue
+	}
 	var m handshakeMessage
 	m.n = copy(m.b[:], message)
 	select {

@@ -316,3 +316,31 @@ func TestAnyOrder(t *testing.T) {
 		}
 	}
 }
+
+// In a flood that has used up this second's cookies the loops drop what has no
+// cookie, and take what has one.
+func TestShed(t *testing.T) {
+	a, b := testKey(t), testKey(t)
+	d, err := New(Config{PrivateKey: a, PeerPublicKey: b.Public(), MTU: testMTU})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := make([]byte, initiationLen)
+	m[0] = typeInitiation
+	control := func(want tunnel.DropReason) {
+		t.Helper()
+		if _, r := d.Control(nil, m); r != want {
+			t.Errorf("%s, want %s", r, want)
+		}
+	}
+	control(tunnel.DropNone)
+	d.shed.Store(time.Now().Add(time.Hour).UnixNano())
+	control(tunnel.DropHandshakeQueue)
+	m[initiationLen-1] = 1
+	control(tunnel.DropNone)
+	m[initiationLen-1], m[0] = 0, typeCookie
+	control(tunnel.DropNone)
+	m[0] = typeInitiation
+	d.shed.Store(time.Now().Add(-time.Second).UnixNano())
+	control(tunnel.DropNone)
+}

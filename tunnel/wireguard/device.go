@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/curve25519"
@@ -25,9 +26,12 @@ type handshakeMessage struct {
 // loops, Run is for the goroutine that shakes hands.
 type Device struct {
 	table table
-	mtu   int
+	mtu   atomic.Int64 // padding goes no further
 	queue chan handshakeMessage
 	woken chan struct{} // something changed that Run has to look at
+	// shed is until when a message without a cookie would not even get one, as
+	// time.Time.UnixNano has it: the loops drop it, and the flood costs them alone.
+	shed atomic.Int64
 
 	mu sync.Mutex // of the machine
 	m  *machine
@@ -41,7 +45,8 @@ func New(c Config) (*Device, error) {
 	if c.Random == nil {
 		c.Random = rand.Reader
 	}
-	d := &Device{mtu: c.MTU, queue: make(chan handshakeMessage, queueLen), woken: make(chan struct{}, 1)}
+	d := &Device{queue: make(chan handshakeMessage, queueLen), woken: make(chan struct{}, 1)}
+	d.mtu.Store(int64(c.MTU))
 	d.m = newMachine(c, &d.table, time.Now())
 	return d, nil
 }
@@ -68,18 +73,21 @@ func (c *Config) check() error {
 }
 
 // Reconfigure takes other keys, a preshared key and a persistent keepalive.
-// Sessions whose keys stay are not disturbed. The MTU cannot change.
+// Sessions whose keys stay are not disturbed. The MTU is SetMTU's.
 func (d *Device) Reconfigure(c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c.MTU = d.mtu
+	c.MTU = int(d.mtu.Load())
 	d.m.configure(c, time.Now())
 	d.wake()
 	return nil
 }
+
+// SetMTU says how long the largest packet is, in bytes: padding makes none longer.
+func (d *Device) SetMTU(mtu int) { d.mtu.Store(int64(mtu)) }
 
 func (d *Device) wake() {
 	select {
@@ -108,6 +116,9 @@ func (d *Device) Run(ctx context.Context, send func(datagram []byte) error) {
 			}
 			d.mu.Lock()
 			d.m.message(now, msg.b[:msg.n], now.Before(loaded), out)
+			if now.Before(loaded) && d.m.spent(now) {
+				d.shed.Store(min(now.Truncate(time.Second).Add(time.Second).UnixNano(), loaded.UnixNano()))
+			}
 			d.mu.Unlock()
 			if len(d.queue) > 0 {
 				continue // what is due waits until the queue is empty, or the timer

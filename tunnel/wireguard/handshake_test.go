@@ -458,7 +458,8 @@ func FuzzMachine(f *testing.F) {
 		y.get(x.begin(t), false)
 		good := y.take(t, typeResponse)
 		m = bytes.Clone(m)
-		d := &Device{mtu: testMTU}
+		d := &Device{}
+		d.mtu.Store(testMTU)
 		d.m = x.machine
 		inner, _, kind, r := d.Open(m)
 		if r != tunnel.DropNone || kind != tunnel.Control {

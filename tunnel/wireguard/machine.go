@@ -415,6 +415,11 @@ func (m *machine) admit(now time.Time, b []byte, loaded bool, send func([]byte))
 	return identity{}, errors.New("a message of a handshake was made for another public key than ours: the peer's configuration has a wrong one")
 }
 
+// spent reports whether this second's cookies have been given away.
+func (m *machine) spent(now time.Time) bool {
+	return m.cookieSecond == now.Unix() && m.cookies >= cookiesPerSecond
+}
+
 func (m *machine) initiation(now time.Time, b []byte, loaded bool, send func([]byte)) error {
 	id, err := m.admit(now, b, loaded, send)
 	if err != nil {

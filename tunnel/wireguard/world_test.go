@@ -98,7 +98,8 @@ func (w *world) start(e *end) {
 	if err := e.conf.check(); err != nil {
 		w.t.Fatal(err)
 	}
-	e.d = &Device{mtu: e.conf.MTU}
+	e.d = &Device{}
+	e.d.mtu.Store(int64(e.conf.MTU))
 	e.d.m = newMachine(e.conf, &e.d.table, w.now.Add(e.skew))
 	e.started = w.now
 	w.tick(e)

@@ -65,6 +65,14 @@ func faults() []fault {
 			status: `packets of 10\.1\.2\.4 arrive, but it does not hear us: UDP port 4789 is blocked on the way there`,
 		},
 		{
+			name: "5. A hop with an MTU of 1,400 in the middle, in one direction", node: "hub-nva", target: avsHost,
+			make: func(l *lab) func() {
+				l.must(l.in("fabric", "ip", "link", "set", "transit-nva", "mtu", "1400"))
+				return func() { l.must(l.in("fabric", "ip", "link", "set", "transit-nva", "mtu", "1500")) }
+			},
+			status: `the way to 10\.1\.2\.4 carries inner packets of 1350 bytes only, 1400 are configured`,
+		},
+		{
 			name: "6. One instance of the Route Server is down", node: "hub-nva", target: onpremHost,
 			make:   func(l *lab) func() { return l.lab("stop", "start", "hub-ars-1") },
 			status: `route server .*: instance 10\.0\.1\.5 is down \(1 of 2\)`,
@@ -174,6 +182,7 @@ func (l *lab) say(f fault) (s said) {
 		args       []string
 	}{
 		{"status", f.status, &s.status, []string{"status"}},
+		{"doctor", f.doctor, &s.doctor, []string{"doctor"}},
 		{"explain", f.explain, &s.explain, []string{"explain", f.target}},
 	} {
 		want := regexp.MustCompile(c.want)

@@ -24,6 +24,8 @@ const (
 	overlayTr  = "169.254.77.2"
 )
 
+var pingCounts = regexp.MustCompile(`([0-9]+) packets transmitted, ([0-9]+) received`)
+
 var pingLoss = regexp.MustCompile(`([0-9.]+)% packet loss`)
 
 // ping sends count packets with a payload of size bytes and returns the loss in per cent.

@@ -2,246 +2,170 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/transitd/transitd/pkg/netns"
-	"github.com/transitd/transitd/pkg/netns/netnstest"
 )
 
-// wgPair is transitd and Debian's wireguard-go, each in a namespace, on one wire.
-type wgPair struct {
-	t            *testing.T
-	near, far    netns.NS
-	dir, dev     string // dev is wireguard-go's: its socket's folder is one for all namespaces
-	daemon, peer *farProgram
-	public       [2]string // ours, theirs
-	psk          bool
+var updateInterop = flag.Bool("update-interop", false, "write docs/interop.md from what the runs measured")
+
+// wgPeers are the implementations that our tunnel is tried against.
+var wgPeers = []struct {
+	name  string
+	make  func(*testing.T, netns.NS) wgPeer
+	psk   []bool
+	bytes []int64 // each way, for each of psk; the tenth part unless TRANSITD_LONG is set
+	pings int     // a second, in the long test
+}{
+	{"wireguard-go", wireguardGo, []bool{false, true}, []int64{200e6, 1e9}, 1000},
+	{"kernel", kernelWireGuard, []bool{true}, []int64{50e6}, 200}, // a guest has no speed
 }
 
-const (
-	wgNear, wgFar           = "192.0.2.1", "192.0.2.2"
-	wgNearInner, wgFarInner = "169.254.77.1", "169.254.77.2"
-)
-
-func newWGPair(t *testing.T, psk bool, flags ...string) *wgPair {
-	t.Helper()
-	netnstest.RequireRoot(t)
-	t.Parallel()
-	p := &wgPair{t: t, dir: t.TempDir(), near: netnstest.New(t, "near"), far: netnstest.New(t, "far"), psk: psk}
-	p.dev = strings.TrimPrefix(p.far.Name, "tdt-") // unique, as the namespace is
-	p.run(p.near, "ip link add eth0 type veth peer name eth0 netns "+p.far.Name)
-	for ns, a := range map[netns.NS]string{p.near: wgNear, p.far: wgFar} {
-		p.run(ns, "ip addr add "+a+"/24 dev eth0")
-		p.run(ns, "ip link set eth0 up")
-		p.run(ns, "ip link set lo up")
-		p.run(ns, "ethtool -K eth0 tx off")
-	}
-	p.run(p.near, "ip route add default via 192.0.2.254")
-	for i, file := range []string{p.file("near.key"), p.file("far.key")} {
-		out := p.run(p.near, filepath.Join(binDir, "transitctl")+" keygen "+file)
-		p.public[i] = strings.TrimSpace(out)
-	}
-	p.run(p.near, filepath.Join(binDir, "transitctl")+" keygen --preshared "+p.file("psk"))
-	shared := ""
-	if psk {
-		shared = ", preshared_key_file: " + p.file("psk")
-	}
-	writeFile(t, p.file("transitd.yaml"), fmt.Sprintf(`node: {name: near, asn: 64512, site: near}
-underlay: {interface: eth0}
-tunnels:
-  - name: %s
-    remote: %s
-    address: %s/30
-    peer_address: %s
-    encapsulation: wireguard
-    wireguard: {private_key_file: %s, peer_public_key: %s%s}
-    bgp: {asn: 64513}
-    bfd: {enabled: false}
-observe: {listen: ""}
-control: {socket: %s}
-log: {format: console}
-`, p.ourDevice(), wgFar, wgNearInner, wgFarInner, p.file("near.key"), p.public[1], shared, p.file("ctl.sock")))
-	argv := append([]string{filepath.Join(binDir, "transitd"), "run", "-c", p.file("transitd.yaml")}, flags...)
-	p.daemon = &farProgram{t: t, ns: p.near, dir: p.dir, name: "transitd", argv: argv}
-	p.peer = &farProgram{t: t, ns: p.far, dir: p.dir, name: "wireguard-go", argv: []string{"wireguard-go", "-f", p.dev}}
-	return p
-}
-
-// ourDevice is named so that our socket for wg is not that of another test.
-func (p *wgPair) ourDevice() string { return "o" + p.dev }
-
-func (p *wgPair) file(name string) string { return filepath.Join(p.dir, name) }
-
-func (p *wgPair) run(ns netns.NS, line string) string {
-	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Minute)
-	defer cancel()
-	f := strings.Fields(line)
-	out, err := output(ns.Command(ctx, f[0], f[1:]...))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return out
-}
-
-func (p *wgPair) startNear() {
-	p.t.Helper()
-	p.daemon.start()
-	soon(p.t, "transitd answers", 10*time.Second, func() error { _, err := p.status(); return err })
-}
-
-// startFar starts wireguard-go and gives it its keys and addresses.
-func (p *wgPair) startFar() {
-	p.t.Helper()
-	p.peer.start()
-	shared := ""
-	if p.psk {
-		shared = " preshared-key " + p.file("psk")
-	}
-	set := fmt.Sprintf("wg set %s private-key %s listen-port 51820 peer %s allowed-ips 0.0.0.0/0%s endpoint %s:51820",
-		p.dev, p.file("far.key"), p.public[0], shared, wgNear)
-	soon(p.t, "wireguard-go takes its configuration", 10*time.Second, func() error {
-		_, err := output(p.far.Command(p.t.Context(), "sh", "-c", set))
-		return err
-	})
-	for _, c := range []string{"addr add " + wgFarInner + "/30 dev " + p.dev, "link set " + p.dev + " mtu 1400 up"} {
-		p.run(p.far, "ip "+c)
-	}
-}
-
-type wgStatus struct {
-	Tunnels []struct {
-		State     string
-		Drops     map[string]uint64
-		WireGuard struct {
-			Handshakes      uint64
-			PeerPublicKey   string `json:"peer_public_key"`
-			KeyLogged       bool   `json:"key_logged"`
-			Why             string
-			CookiesReceived uint64 `json:"cookies_received"`
-		}
-	}
-	Warnings []string
-}
-
-func (p *wgPair) status() (s wgStatus, err error) {
-	out, err := output(exec.Command(filepath.Join(binDir, "transitctl"), "status", "--socket", p.file("ctl.sock"), "-o", "json"))
-	if !json.Valid([]byte(out)) {
-		return s, fmt.Errorf("status: %q: %w", out, err)
-	}
-	return s, json.Unmarshal([]byte(out), &s)
-}
-
-// reach waits until both ends reach each other.
-func (p *wgPair) reach(within time.Duration) time.Duration {
-	p.t.Helper()
-	return soon(p.t, "both ends reach each other", within, func() error {
-		for ns, a := range map[netns.NS]string{p.near: wgFarInner, p.far: wgNearInner} {
-			if _, err := output(ns.Command(p.t.Context(), "ping", "-n", "-c", "1", "-W", "1", a)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// transfer moves bytes over TCP, both ways.
-func (p *wgPair) transfer(bytes string) {
-	p.t.Helper()
-	ctx, cancel := context.WithCancel(p.t.Context())
-	server := p.far.Command(ctx, "iperf3", "-s", "-B", wgFarInner)
-	if err := server.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	defer func() { cancel(); _ = server.Wait() }()
-	for _, direction := range []string{"", " -R"} {
-		soon(p.t, "iperf3 moves "+bytes+direction, time.Minute, func() error {
-			out, err := output(p.near.Command(ctx, "iperf3", strings.Fields("-J -C cubic -c "+wgFarInner+" -n "+bytes+direction)...))
-			var r struct {
-				End struct {
-					Received struct {
-						Bytes float64
-						Bps   float64 `json:"bits_per_second"`
-					} `json:"sum_received"`
-				}
-			}
-			if jerr := json.Unmarshal([]byte(out), &r); jerr != nil || err != nil {
-				return errors.Join(jerr, err)
-			}
-			if r.End.Received.Bytes == 0 { // iperf3 does that when its control connection is late
-				return fmt.Errorf("iperf3 has no figure: %s", out)
-			}
-			p.t.Logf("iperf3%s: %.0f MB at %.2f Gbit/s", direction, r.End.Received.Bytes/1e6, r.End.Received.Bps/1e9)
-			return nil
-		})
-	}
-}
-
-// The peer is upstream's program, set up by wg(8). Either side begins, either side is restarted.
+// Either side begins, either side is restarted, and the peer's own tools find nothing strange.
 func TestWireGuardInterop(t *testing.T) {
-	amount := "200M"
-	if os.Getenv("TRANSITD_LONG") != "" {
-		amount = "1G"
-	}
-	for _, psk := range []bool{false, true} {
-		t.Run(fmt.Sprintf("preshared key %v", psk), func(t *testing.T) {
-			p := newWGPair(t, psk)
-			p.startFar() // it begins a handshake when it has a packet; we begin at once
-			p.startNear()
-			t.Logf("up after %v", p.reach(10*time.Second))
-			p.transfer(amount)
-			p.run(p.near, "ping -n -q -c 20 -i 0.01 -W 2 -s 1372 -M do "+wgFarInner)
-
-			p.peer.kill()
-			p.startFar()
-			t.Logf("wireguard-go restarted: both ways again after %v", p.reach(30*time.Second))
-			p.daemon.kill()
-			p.startNear()
-			t.Logf("transitd restarted: both ways again after %v", p.reach(30*time.Second))
-			p.transfer("20M")
-
-			s, err := p.status()
-			if err != nil || len(s.Tunnels) != 1 {
-				t.Fatalf("%+v, %v", s, err)
+	var report interopReport
+	t.Run("with", func(t *testing.T) {
+		for _, x := range wgPeers {
+			for i, psk := range x.psk {
+				t.Run(fmt.Sprintf("%s/preshared key %v", x.name, psk), func(t *testing.T) {
+					p := newWGPair(t, psk, x.make)
+					r := p.interop(unlessLong(x.bytes[i]))
+					if !t.Failed() {
+						report.add(x.name, r)
+					}
+				})
 			}
-			if tn := s.Tunnels[0]; tn.State != "up" || tn.WireGuard.Handshakes == 0 || tn.WireGuard.PeerPublicKey != p.public[1] || tn.Drops["auth_failed"]+tn.Drops["replayed"] > 0 {
-				t.Errorf("%+v", tn)
-			}
-			p.wg()
-		})
+		}
+	})
+	report.compare(t)
+}
+
+// unlessLong is the tenth part, but in the long tests.
+func unlessLong(bytes int64) int64 {
+	if os.Getenv("TRANSITD_LONG") == "" {
+		return bytes / 10
 	}
+	return bytes
+}
+
+func (p *wgPair) interop(bytes int64) (r interopRow) {
+	t := p.t
+	r.peer, r.psk, r.bytes = p.peer.version(), p.psk, bytes
+	p.begins("transitd")
+	p.startFar()
+	p.startNear()
+	r.begun = p.reach(15 * time.Second)
+	t.Logf("we begin: up after %v", r.begun)
+	p.run("ping -n -q -c 20 -i 0.01 -W 2 -s 1372 -M do " + wgFarInner)
+	r.rates = p.transfer(bytes)
+
+	p.peer.remove()
+	p.begins("peer")
+	p.daemon.kill()
+	p.startNear()
+	p.startFar()
+	r.answered = p.reach(15 * time.Second)
+	t.Logf("the peer begins: up after %v", r.answered)
+
+	p.begins("")
+	p.peer.remove()
+	p.startFar()
+	// The peer has nothing to send, so it is we who have to find out that nobody
+	// answers: after 10 + 5 s (paper, section 6.5), and a handshake is tried each 5 s.
+	r.theirRestart = soon(t, "packets come back from the restarted peer", 25*time.Second, p.pingFar)
+	t.Logf("the peer restarted and is silent: its answers come after %v", r.theirRestart)
+	p.reach(2 * time.Second)
+	p.daemon.kill()
+	p.startNear()
+	r.ourRestart = p.reach(5 * time.Second)
+	t.Logf("transitd restarted: both ways again after %v", r.ourRestart)
+	p.transfer(10e6)
+
+	s, err := p.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tn := s.Tunnels[0]; tn.State != "up" || tn.WireGuard.Handshakes == 0 || tn.WireGuard.PeerPublicKey != p.public[1] ||
+		tn.WireGuard.Refused+tn.Drops["auth_failed"]+tn.Drops["replayed"] > 0 || tn.WireGuard.KeyLogged {
+		t.Errorf("%+v", tn)
+	}
+	if out := p.far("wg show " + p.peer.device() + " latest-handshakes"); strings.HasSuffix(strings.TrimSpace(out), "\t0") {
+		t.Errorf("the peer knows of no handshake: %s", out)
+	}
+	if logs, err := filepath.Glob(p.file("*.wg.keys")); err != nil || len(logs) > 0 {
+		t.Errorf("a key log that nobody asked for: %v, %v", logs, err)
+	}
+	p.wg()
+	return r
 }
 
 // wg asks our device as it would any other: there is no secret in the answers.
 func (p *wgPair) wg() {
 	p.t.Helper()
-	show := p.run(p.near, "wg show "+p.ourDevice())
+	show := p.run("wg show " + p.tunnel)
 	for _, want := range []string{"peer: " + p.public[1], "endpoint: " + wgFar + ":51820", "latest handshake: ", "transfer: "} {
 		if !strings.Contains(show, want) {
 			p.t.Errorf("wg show has no %q:\n%s", want, show)
 		}
 	}
-	conf := p.run(p.near, "wg showconf "+p.ourDevice())
+	conf := p.run("wg showconf " + p.tunnel)
 	if !strings.Contains(conf, "PublicKey = "+p.public[1]) || strings.Contains(conf, "PrivateKey") || strings.Contains(conf, "PresharedKey") {
 		p.t.Errorf("wg showconf:\n%s", conf)
 	}
-	if out, err := output(p.near.Command(p.t.Context(), "wg", "set", p.ourDevice(), "listen-port", "1")); err == nil {
+	everything := show + conf + p.run("wg show "+p.tunnel+" dump") + p.run("wg show "+p.tunnel+" private-key") + p.run("wg show "+p.tunnel+" preshared-keys")
+	for _, name := range []string{"near.key", "psk"} {
+		if secret := strings.TrimSpace(p.run("cat " + p.file(name))); strings.Contains(everything, secret) {
+			p.t.Errorf("wg tells the secret of %s:\n%s", name, everything)
+		}
+	}
+	if out, err := output(p.near.Command(p.t.Context(), "wg", "set", p.tunnel, "listen-port", "1")); err == nil {
 		p.t.Errorf("wg set is allowed: %s", out)
+	}
+}
+
+// Keys are agreed on anew after two minutes, by whoever began, while packets go both ways.
+func TestWireGuardRekey(t *testing.T) {
+	if os.Getenv("TRANSITD_LONG") == "" {
+		t.Skip("takes over two minutes: TRANSITD_LONG=1 runs it")
+	}
+	for _, x := range wgPeers {
+		for _, beginner := range []string{"transitd", "peer"} {
+			t.Run(x.name+"/"+beginner+" begins", func(t *testing.T) {
+				p := newWGPair(t, true, x.make)
+				p.begins(beginner)
+				p.startNear()
+				p.startFar()
+				p.reach(15 * time.Second)
+				const seconds = 135
+				out := p.run(fmt.Sprintf("ping -n -q -i %v -c %d -W 2 -s 1000 %s", 1/float64(x.pings), seconds*x.pings, wgFarInner))
+				m := pingCounts.FindStringSubmatch(out)
+				s, err := p.status()
+				if m == nil || err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				t.Logf("%s packets there, %s back, %d handshakes", m[1], m[2], s.Tunnels[0].WireGuard.Handshakes)
+				if n := s.Tunnels[0].WireGuard.Handshakes; m[1] != m[2] || n < 2 {
+					t.Errorf("packets were lost, or there was no second handshake (%d): %s", n, out)
+				}
+			})
+		}
 	}
 }
 
 // tshark decrypts what we send with the key log, and finds the packets inside whole.
 func TestWireGuardKeyLog(t *testing.T) {
 	logs := t.TempDir()
-	p := newWGPair(t, true, "--keylog", logs)
+	p := newWGPair(t, true, wireguardGo, "--keylog", logs)
 	p.startFar()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -254,12 +178,12 @@ func TestWireGuardKeyLog(t *testing.T) {
 	soon(t, "tcpdump listens", 10*time.Second, func() error { _, err := os.Stat(pcap); return err })
 	p.startNear()
 	p.reach(10 * time.Second)
-	p.run(p.near, "ping -n -q -c 25 -i 0.01 -W 2 -s 999 "+wgFarInner)
+	p.run("ping -n -q -c 25 -i 0.01 -W 2 -s 999 " + wgFarInner)
 	s, err := p.status()
 	if err != nil || !s.Tunnels[0].WireGuard.KeyLogged || !strings.Contains(strings.Join(s.Warnings, "\n"), "secrets are being written") {
 		t.Errorf("the key log is not told: %+v, %v", s, err)
 	}
-	keys := filepath.Join(logs, p.ourDevice()+".wg.keys")
+	keys := filepath.Join(logs, p.tunnel+".wg.keys")
 	if info, err := os.Stat(keys); err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v, %v", info, err)
 	}
@@ -272,3 +196,77 @@ func TestWireGuardKeyLog(t *testing.T) {
 		return nil
 	})
 }
+
+// interopRow is what a run with a peer measured.
+type interopRow struct {
+	peer                     string // with its version
+	psk                      bool
+	bytes                    int64
+	begun, answered          time.Duration // until packets go both ways, by who began
+	theirRestart, ourRestart time.Duration
+	rates                    rates
+}
+
+// interopReport is docs/interop.md.
+type interopReport struct {
+	mu   sync.Mutex
+	rows []string
+}
+
+func (r *interopReport) add(name string, x interopRow) {
+	seconds := func(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s" }
+	row := fmt.Sprintf("| %s | %s | %v | %s | %s | %s | %s | %d MB, %.1f and %.1f Gbit/s |", name, x.peer, map[bool]string{true: "yes", false: "no"}[x.psk],
+		seconds(x.begun), seconds(x.answered), seconds(x.theirRestart), seconds(x.ourRestart), x.bytes/1e6, x.rates.there/1e9, x.rates.back/1e9)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rows = append(r.rows, row)
+}
+
+const interopDocument = "../../../docs/interop.md"
+
+// compare writes the document, or looks whether it names the peers that were tried.
+func (r *interopReport) compare(t *testing.T) {
+	t.Helper()
+	slices.Sort(r.rows)
+	if *updateInterop {
+		if t.Failed() || len(r.rows) < 3 {
+			t.Fatal("-update-interop needs all peers, and no failure")
+		}
+		if err := os.WriteFile(interopDocument, []byte(interopIntroduction+strings.Join(r.rows, "\n")+interopEnd), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	committed, err := os.ReadFile(interopDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range r.rows {
+		cells := strings.SplitAfterN(row, "|", 5)
+		if who := cells[0] + cells[1]; !strings.Contains(string(committed), who) {
+			t.Errorf("%s does not say %s: run this test with -update-interop", interopDocument, who)
+		}
+	}
+}
+
+const interopIntroduction = `<!-- Written by: go test ./pkg/lab/e2e -run TestWireGuardInterop -update-interop -->
+
+# WireGuard with others
+
+transitd's tunnel was run with other WireGuards, set up by their own tools. Each run does the same: only we may begin handshakes, then
+only the peer; TCP carries the given amount each way, and the SHA-256 of what was sent and of what came are equal; packets of
+the tunnel's full MTU pass; the peer is restarted and says nothing by itself, so we have to find out (WireGuard gives that 15 s);
+transitd is killed and restarted. ` + "`wg show`" + ` works on both ends, and on ours tells no secret.
+
+| peer | version | preshared key | up if we begin | up if it begins | it restarted | we restarted | TCP each way |
+|---|---|---|---|---|---|---|---|
+`
+
+const interopEnd = `
+
+The figures are of the last run with ` + "`-update-interop`" + `, on a machine that did other things too: they show what works, and
+[performance.md](performance.md) how fast it is. The kernel runs in a guest that qemu emulates in software, for a host's kernel may have no WireGuard.
+
+With ` + "`TRANSITD_LONG=1`" + `, the amounts are as above (a tenth otherwise), and TestWireGuardRekey has both peers agree on new keys after two minutes under load, begun by either side, and no
+packet may be lost. TestWireGuardRotation replaces the keys of two transitds the same way without TRANSITD_LONG, TestWireGuardKeyLog has tshark decrypt what is on the wire.
+`
