@@ -76,9 +76,11 @@ type machine struct {
 
 func newMachine(t *testing.T, name string, ns netns.NS, packages string) *machine {
 	t.Helper()
+	sweep(t)
 	m := &machine{t: t, name: name, ns: ns}
 	group := ns.Name // unique
-	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", boot, "sh", t.TempDir(), debian(t), ns.Path(), group, packages)
+	// A process namespace around nspawn, which by itself leaves what it started alive when it is killed.
+	cmd := exec.Command("unshare", "-m", "--propagation", "private", "-p", "--fork", "--kill-child", "--mount-proc", "sh", "-c", boot, "sh", t.TempDir(), debian(t), ns.Path(), group, packages)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when the test is killed
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -106,9 +108,6 @@ func newMachine(t *testing.T, name string, ns netns.NS, packages string) *machin
 			t.Logf("%s said:\n%s", name, said.String())
 		}
 		removeGroups(t, group)
-		if err := os.RemoveAll("/run/systemd/nspawn/propagate/" + group); err != nil { // nspawn may not, it says
-			t.Error(err)
-		}
 	})
 	soon(t, name+" has a process 1", 20*time.Second, func() error { return m.findLeader(cmd.Process.Pid) })
 	soon(t, name+" answers", 20*time.Second, func() error {
@@ -121,25 +120,55 @@ func newMachine(t *testing.T, name string, ns netns.NS, packages string) *machin
 	return m
 }
 
-// findLeader looks for systemd among nspawn's children.
-func (m *machine) findLeader(nspawn int) error {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", nspawn, nspawn))
+// findLeader looks for systemd among a process's descendants.
+func (m *machine) findLeader(of int) error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", of, of))
 	if err != nil {
 		return err
 	}
 	for _, f := range strings.Fields(string(b)) {
-		comm, err := os.ReadFile("/proc/" + f + "/comm")
-		if err == nil && strings.TrimSpace(string(comm)) == "systemd" {
-			m.leader, err = strconv.Atoi(f)
+		pid, err := strconv.Atoi(f)
+		if err != nil {
 			return err
 		}
+		if comm, err := os.ReadFile("/proc/" + f + "/comm"); err == nil && strings.TrimSpace(string(comm)) == "systemd" {
+			m.leader = pid
+			return nil
+		}
+		if m.findLeader(pid) == nil {
+			return nil
+		}
 	}
-	return fmt.Errorf("nspawn's children: %q", b)
+	return fmt.Errorf("process %d has no systemd below it, but %q", of, b)
 }
 
-// removeGroups removes the control groups of a machine that has ended.
+// hierarchies are where control groups may be: the unified hierarchy alone, or it and systemd's of version 1.
+var hierarchies = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"}
+
+// sweep removes the control groups of machines whose test was killed. netnstest has put its process id into the name.
+func sweep(t *testing.T) {
+	t.Helper()
+	for _, g := range hierarchies {
+		found, err := filepath.Glob(g + "/tdt-*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range found {
+			parts := strings.Split(filepath.Base(dir), "-")
+			if pid, err := strconv.Atoi(parts[1]); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+				removeGroups(t, filepath.Base(dir))
+			}
+		}
+	}
+}
+
+// removeGroups removes the control groups of a machine that has ended, and what nspawn leaves in /run.
 func removeGroups(t *testing.T, name string) {
-	for _, g := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"} {
+	t.Helper()
+	if err := os.RemoveAll("/run/systemd/nspawn/propagate/" + name); err != nil {
+		t.Error(err)
+	}
+	for _, g := range hierarchies {
 		var found []string
 		_ = filepath.WalkDir(filepath.Join(g, name), func(p string, d os.DirEntry, err error) error {
 			if err == nil && d.IsDir() {

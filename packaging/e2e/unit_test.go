@@ -10,7 +10,9 @@ import (
 
 // TestUnitIsClosed holds what the unit leaves open below 3 of 10.
 func TestUnitIsClosed(t *testing.T) {
-	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs systemd-analyze: left out by -short")
+	}
 	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=yes", "--threshold=29", "../transitd@.service").CombinedOutput()
 	level := regexp.MustCompile(`Overall exposure level.*: ([0-9.]+) `).FindStringSubmatch(string(out))
 	if err != nil || level == nil {
@@ -21,7 +23,9 @@ func TestUnitIsClosed(t *testing.T) {
 
 // TestScriptsParse also asks for nothing that only bash has.
 func TestScriptsParse(t *testing.T) {
-	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs dash: left out by -short")
+	}
 	scripts, err := filepath.Glob("../scripts/*")
 	if err != nil || len(scripts) != 3 {
 		t.Fatalf("%q, %v", scripts, err)
