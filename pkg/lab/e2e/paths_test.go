@@ -26,6 +26,7 @@ func TestPaths(t *testing.T) {
 			l.play(t, []part{
 				{"pmtu of a wide path", func(t *testing.T, l *lab) { testWidePath(t, l, c.inner) }},
 				{"a narrow hop in one direction", func(t *testing.T, l *lab) { testNarrowHop(t, l, c.inner, c.silent) }},
+				{"ping", testPing},
 				{"trace", testTrace},
 				{"capture", func(t *testing.T, l *lab) { testCapture(t, l, c.encapsulation) }},
 			})
