@@ -40,6 +40,7 @@ func (a *app) entries() []entry {
 		{command: a.routesCommand(), answer: control.Routes{}, report: once()},
 		{command: a.explainCommand(), answer: control.Explanation{}},
 		{command: a.pingCommand(), answer: control.Pinged{}},
+		{command: a.loopsCommand(), answer: control.LoopReport{}},
 		{command: a.pmtuCommand(), answer: control.PMTU{}},
 		{command: a.traceCommand(), answer: control.Trace{}},
 		{command: a.captureCommand()},

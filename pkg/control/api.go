@@ -231,9 +231,31 @@ type RouteCounts struct {
 	Repaired uint64 `json:"repaired"`
 }
 
-// Loops are packets that were seen again with a lower TTL. This version has no detector: always 0.
+// Loops are packets that entered a tunnel again and again, each time with a lower
+// TTL: of one packet in sixteen, and since the devices were made.
 type Loops struct {
 	Detected uint64 `json:"detected"`
+	// Tunnels are those with any.
+	Tunnels []TunnelLoop `json:"tunnels"`
+}
+
+// TunnelLoop is what is known of a loop that a tunnel was part of.
+type TunnelLoop struct {
+	Tunnel   string `json:"tunnel"`
+	Detected uint64 `json:"detected"`
+	// Now says that there were some in the last minute.
+	Now         bool   `json:"now"`
+	Source      string `json:"source"` // of the last one
+	Destination string `json:"destination"`
+	// Route is the prefix that leads into the tunnel, empty if it is gone, and Neighbor who told it.
+	Route    string `json:"route"`
+	Neighbor string `json:"neighbor"`
+}
+
+// LoopReport is the answer of "transitctl loops".
+type LoopReport struct {
+	Version
+	Loops
 }
 
 // Refused counts what was turned away since the start.

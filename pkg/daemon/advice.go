@@ -30,6 +30,9 @@ func (s *snapshot) advice() []control.Advice {
 			add(w, "tcpdump -c 10 -ni %s host %s and udp port %d", s.Underlay, remote.Addr(), remote.Port())
 		}
 	}
+	for _, x := range loopsOf(s.Tunnels, s.Routes.Bests, s.Looping).Tunnels {
+		add(loopWarning(x), "transitctl explain %s", x.Destination)
+	}
 	if w := s.drainWarning(); w != "" {
 		add(w, "transitctl undrain")
 	}

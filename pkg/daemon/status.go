@@ -33,6 +33,7 @@ type snapshot struct {
 	Budgets      []bgp.BudgetView
 	Problems     []string            // of the daemon itself: a reload that was half done, a sysctl
 	Symptoms     map[string]symptoms // of the tunnels that do not work
+	Looping      map[string]bool     // tunnels that are part of a loop now
 	Meddling     []string            // what another program did lately and was put right; no reason to be degraded
 }
 
@@ -67,6 +68,7 @@ func (s *snapshot) status() control.Status {
 			RouteServer: b.Neighbor, Level: b.Level.String(), Used: b.Count, Limit: b.Limit, Aggregated: b.Aggregated, Held: b.Held, Reason: b.Reason,
 		}
 	}
+	st.Loops = loopsOf(s.Tunnels, s.Routes.Bests, s.Looping)
 	st.Health, st.Warnings = s.health()
 	st.Advice = s.advice()
 	return st
@@ -132,6 +134,11 @@ func (s *snapshot) health() (control.Health, []string) {
 		}
 		if t.Up {
 			tunnelsUp++
+		}
+	}
+	for _, x := range loopsOf(s.Tunnels, s.Routes.Bests, s.Looping).Tunnels {
+		if w := loopWarning(x); w != "" {
+			warnings = append(warnings, w)
 		}
 	}
 	if w := s.drainWarning(); w != "" {

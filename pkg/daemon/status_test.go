@@ -151,6 +151,7 @@ func TestStatus(t *testing.T) {
 			Received: 10, Accepted: 9, Announced: 11, Flaps: 3, UptimeS: 61, LastError: "once",
 		}},
 		Routes:   control.RouteCounts{Site: 3, Remote: 4, Repaired: 5},
+		Loops:    control.Loops{Tunnels: []control.TunnelLoop{}},
 		Refused:  control.Refused{BGP: 6},
 		Budgets:  []control.Budget{{RouteServer: "ars", Level: "warning", Used: 12, Limit: 13, Aggregated: 14, Held: true, Reason: "full"}},
 		Warnings: []string{"tunnel tr1: x; tried again every second", "route server ars: full", narrow},

@@ -35,6 +35,8 @@ type device interface {
 	Path() pmtud.Status
 	// Quality is what the last probes say of round trip, loss and jitter.
 	Quality() stamp.Stats
+	// Loops is how many packets were seen again in a loop, and the last one.
+	Loops() (n uint64, last *pump.Loop)
 	Measure(ctx context.Context, progress func(string)) (pmtud.Result, error)
 }
 
@@ -78,6 +80,9 @@ type TunnelView struct {
 	Path pmtud.Status
 	// Quality is what the last probes say of round trip, loss and jitter.
 	Quality stamp.Stats
+	// Loops counts packets that were seen again in a loop; Loop is the last one, nil if there was none.
+	Loops uint64
+	Loop  *pump.Loop
 }
 
 // add starts a tunnel. If that fails the slot is kept, and rebuild tries again.
@@ -208,6 +213,7 @@ func (s *tunnelSet) views() []TunnelView {
 			index, err := s.index(sl.plan.Name)
 			v.Present = err == nil && sl.is(index)
 			v.Up = v.Present && sl.dev.Up()
+			v.Loops, v.Loop = sl.dev.Loops()
 			v.WireGuard, v.ForeignVNI, v.Path, v.Quality = sl.dev.WireGuard(), sl.dev.ForeignVNI(), sl.dev.Path(), sl.dev.Quality()
 		}
 		views[i] = v

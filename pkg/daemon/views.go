@@ -40,7 +40,7 @@ func (d *Daemon) snapshot() *snapshot {
 	if p := d.symptoms.Load(); p != nil {
 		s.Symptoms = *p
 	}
-	s.Meddling = d.story.meddled(time.Now())
+	s.Meddling, s.Looping = d.story.meddled(time.Now()), d.story.looping(time.Now())
 	s.BFD, s.Drain = d.liveness.statuses(), d.drainer.view()
 	return s
 }

@@ -12,6 +12,7 @@
 //	tunnel.go    a TUN device, the lanes by which it sends, a codec
 //	loop.go      one queue; in.go and out.go are its halves, bell.go its sleep
 //	toobig.go    what does not fit
+//	loopwatch.go packets that come round again
 //	mtu.go       the MTU while it runs, and probes of the path
 //
 // The table is immutable and behind an atomic pointer. Who removes a tunnel

@@ -42,6 +42,7 @@ type outbound struct {
 	batch    *udp.Batch
 	icmp     []byte
 	limit    bucket
+	loops    loopWatch
 	// sent and lost are made once, because a method value allocates.
 	sent, lost func(*udp.Run)
 }
@@ -111,6 +112,7 @@ func (l *outbound) packet(h gso.Header, at, n int) tunnel.DropReason {
 	if info.Len > mtu {
 		return l.tooBig(pkt, info, mtu)
 	}
+	l.loops.see(pkt, info)
 	start, end, r := l.t.cfg.Codec.Seal(l.read, at, info.Len)
 	if r != tunnel.DropNone {
 		return r
