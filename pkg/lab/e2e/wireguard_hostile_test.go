@@ -298,9 +298,10 @@ func sniff(t *testing.T, n *wgTwin, each func(to netip.Addr, payload []byte)) {
 }
 
 // sniffTransport collects the transport messages to an address while f runs.
-func sniffTransport(t *testing.T, n *wgTwin, to string, f func()) (list [][]byte) {
+func sniffTransport(t *testing.T, n *wgTwin, to string, f func()) [][]byte {
 	t.Helper()
 	var mu sync.Mutex
+	var list [][]byte
 	sniff(t, n, func(dst netip.Addr, payload []byte) {
 		if dst.String() == to && len(payload) > 80 && payload[0] == device.MessageTransportType {
 			mu.Lock()
