@@ -25,13 +25,18 @@ const (
 	DropTUNWrite     // the TUN device took it not
 	DropReceiveQueue // the socket's receive queue was full
 
-	// Of tunnels that encrypt. DropNoSession is also of what was read from the device.
+	// Of tunnels that encrypt. DropNoSession,
+	// DropExpired and DropSelector are also of what was read from the device.
 
 	DropNoSession      // no keys have been agreed on, or not those
 	DropAuthFailed     // altered, or encrypted by somebody else
 	DropReplayed       // came before
 	DropTooOld         // too far behind the newest to tell whether it came before
 	DropHandshakeQueue // too many messages of handshakes wait
+	DropExpired        // the keys have carried all that they may
+	DropSelector       // not of the addresses that were agreed on
+	DropBadPadding     // authentic, but the padding is not as it has to be
+	DropNextHeader     // authentic, but neither IPv4 nor IPv6
 
 	// Read from the TUN device.
 
@@ -67,6 +72,10 @@ var dropNames = [NumDropReasons]string{
 	DropReplayed:       "replayed",
 	DropTooOld:         "too_old",
 	DropHandshakeQueue: "handshake_queue_full",
+	DropExpired:        "sa_expired",
+	DropSelector:       "selector",
+	DropBadPadding:     "bad_padding",
+	DropNextHeader:     "bad_next_header",
 
 	DropNotIP:      "not_ip",
 	DropNoRoute:    "no_route",

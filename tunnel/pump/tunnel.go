@@ -53,7 +53,7 @@ type solicitor interface {
 }
 
 // protocol is a codec with messages and timers of its own: handshakes. Run does
-// them until the context ends.
+// them until the context ends; what it sends leaves by the endpoint's own port.
 type protocol interface {
 	Run(ctx context.Context, send func(datagram []byte) error)
 }
@@ -94,6 +94,7 @@ type Tunnel struct {
 	log   *zap.Logger
 	dev   *tun.Device
 	lanes *udp.Lanes
+	own   *udp.Lanes // from the endpoint's own port: what is not a packet
 	mtu   atomic.Int64
 	icmp4 netip.Addr // who tells senders that a packet is too big
 	icmp6 netip.Addr
@@ -126,8 +127,9 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 	t.in = make([]tunnel.Counters, e.cfg.Queues)
 	t.out = make([]tunnel.Counters, e.cfg.Queues)
 	var err error
+	t.own = e.receivers[0].Lane(cfg.Remote)
 	if cfg.FromEndpoint {
-		t.lanes = e.receivers[0].Lane(cfg.Remote)
+		t.lanes = t.own
 	} else if t.lanes, err = udp.Connect(e.socket(), cfg.Remote, cfg.SourcePorts); err != nil {
 		return nil, err
 	}
@@ -148,7 +150,7 @@ func (t *Tunnel) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
 	if p, ok := t.cfg.Codec.(protocol); ok {
-		t.ended.Go(func() { p.Run(ctx, t.lanes.Send) })
+		t.ended.Go(func() { p.Run(ctx, t.own.Send) })
 	}
 	t.ended.Go(func() { t.watch(ctx) })
 }
