@@ -1,0 +1,598 @@
+package ike
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/transitd/transitd/tunnel/ike/message"
+	"github.com/transitd/transitd/tunnel/sa"
+)
+
+// initRequest is a good IKE_SA_INIT request of somebody who has our SPI to choose.
+func initRequest(t testing.TB, w *world, spi uint64) []byte {
+	t.Helper()
+	var got []byte
+	c := w.end[0].conf
+	c.Initiate = true
+	m, err := New(c, catcher(func(d []byte) { got = d }), w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Tick(w.now)
+	binary.BigEndian.PutUint64(got, spi)
+	return got
+}
+
+// withCookie is a request once more, with a cookie.
+func withCookie(t testing.TB, request, cookie []byte) []byte {
+	t.Helper()
+	msg, err := message.Decode(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg.Payloads = append([]message.Payload{message.Notify{Notify: message.Cookie, Data: cookie}}, msg.Payloads...)
+	out, err := msg.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestForgedInits: 100,000 requests with different SPIs, in an hour and in a
+// moment, cost little memory, and harm nothing that stands.
+func TestForgedInits(t *testing.T) { //nolint:paralleltest // it measures the memory
+	w := newWorld(t, 20)
+	w.up()
+	w.run(time.Minute)
+	e := w.end[1]
+	forged := initRequest(t, w, 1)
+	before := heapBytes()
+	answers := e.sent
+	w.hold = func(from int, _ []byte) bool { return from == 1 } // they go nowhere
+	const n = 100_000
+	for i := range uint64(n) {
+		binary.BigEndian.PutUint64(forged, i+1)
+		e.m.Message(w.now, PortESP, e.conf.Remote, forged)
+		if i%1000 == 0 {
+			w.run(10 * time.Millisecond)
+		}
+	}
+	s := e.m.Status()
+	if s.HalfOpen > cookiesFrom || s.CookiesSent < n-cookiesFrom || e.sent-answers < n {
+		t.Errorf("%d half-open SAs, %d cookies, %d answers", s.HalfOpen, s.CookiesSent, e.sent-answers)
+	}
+	if grown := int64(heapBytes()) - int64(before); grown > 4<<20 {
+		t.Errorf("the memory grew by %d bytes", grown)
+	}
+	w.hold = nil
+	w.up() // what stands, stands
+	w.run(time.Minute)
+	if s := e.m.Status(); s.HalfOpen != 0 {
+		t.Errorf("%d half-open SAs a minute later", s.HalfOpen)
+	}
+	w.up()
+}
+
+// TestCookieFlood: who knows cookies, because it sees what we send, cannot have
+// more than the limit either.
+func TestCookieFlood(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 21)
+	w.up()
+	e := w.end[1]
+	for spi := range uint64(200) {
+		var cookie []byte
+		w.hold = func(_ int, d []byte) bool {
+			if msg, err := message.Decode(d); err == nil {
+				if n, ok := message.FindNotify(msg.Payloads, message.Cookie); ok {
+					cookie = bytes.Clone(n.Data)
+				}
+			}
+			return true
+		}
+		request := initRequest(t, w, spi+1)
+		e.m.Message(w.now, PortESP, e.conf.Remote, request)
+		if cookie != nil {
+			e.m.Message(w.now, PortESP, e.conf.Remote, withCookie(t, request, cookie))
+		}
+	}
+	w.hold = nil
+	if s := e.m.Status(); s.HalfOpen != maxHalfOpen {
+		t.Errorf("%d half-open SAs, want %d", s.HalfOpen, maxHalfOpen)
+	}
+	w.up()
+}
+
+// An end behind the flood gets in, by a cookie.
+func TestCookie(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 22, func(a, _ *Config) { a.Initiate = false })
+	for spi := range uint64(10) {
+		w.end[1].m.Message(w.now, PortESP, w.end[1].conf.Remote, initRequest(t, w, spi+1))
+	}
+	w.do(w.end[0], func(m *Machine) { m.cfg.Initiate = true; m.beginAt = w.now })
+	w.calm(5 * time.Second)
+	if s := w.end[1].m.Status(); s.CookiesSent == 0 {
+		t.Error("no cookie was asked for")
+	}
+	// A cookie is for one address and one SPI, and not for long.
+	var j cookieJar
+	m := w.end[1].m
+	at := w.end[0].conf.Local
+	good := j.bake(m, at, 1, []byte("nonce"))
+	if !j.good(m, at, 1, []byte("nonce"), good) {
+		t.Error("a cookie is refused")
+	}
+	other := append(bytes.Clone(good[:len(good)-1]), good[len(good)-1]^1)
+	if j.good(m, w.end[1].conf.Local, 1, []byte("nonce"), good) || j.good(m, at, 2, []byte("nonce"), good) || j.good(m, at, 1, []byte("other"), good) ||
+		j.good(m, at, 1, []byte("nonce"), other) || j.good(m, at, 1, []byte("nonce"), nil) {
+		t.Error("a cookie of something else is taken")
+	}
+	m.now = m.now.Add(cookieLife)
+	if !j.good(m, at, 1, []byte("nonce"), good) {
+		t.Error("a cookie of the secret before is refused")
+	}
+	m.now = m.now.Add(cookieLife)
+	if j.good(m, at, 1, []byte("nonce"), good) {
+		t.Error("an old cookie is taken")
+	}
+}
+
+func heapBytes() uint64 {
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return s.HeapAlloc
+}
+
+// catcher is a world that only looks at what is sent.
+type catcher func(d []byte)
+
+// TestOutside: what nobody could authenticate changes nothing that stands: old
+// messages, messages with bits flipped, cut messages, answers that nobody asked for.
+func TestOutside(t *testing.T) {
+	t.Parallel()
+	var seen [2][][]byte
+	w := newWorld(t, 23)
+	record := func(from int, d []byte) bool {
+		if len(seen[from]) < 64 {
+			seen[from] = append(seen[from], bytes.Clone(d))
+		}
+		return false
+	}
+	w.hold = record
+	w.up()
+	w.run(time.Minute)
+	for i := range w.end {
+		w.do(w.end[i], func(m *Machine) { _ = m.RekeyChild(w.now) })
+		w.run(10 * time.Second)
+		w.do(w.end[i], func(m *Machine) { _ = m.RekeyIKE(w.now) })
+		w.run(40 * time.Second)
+	}
+	w.hold = nil
+	before, _ := w.up()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		to := r.IntN(2)
+		from := seen[r.IntN(2)]
+		d := bytes.Clone(from[r.IntN(len(from))])
+		switch r.IntN(4) {
+		case 0: // as it was
+		case 1:
+			d[r.IntN(len(d))] ^= 1 << r.IntN(8)
+		case 2:
+			d = d[:r.IntN(len(d))]
+		case 3: // with the SPIs of what stands
+			binary.BigEndian.PutUint64(d, before.IKE[0].InitiatorSPI)
+			binary.BigEndian.PutUint64(d[8:], before.IKE[0].ResponderSPI)
+			d[19] ^= byte(r.IntN(256))
+		}
+		w.end[to].m.Message(w.now, Port(r.IntN(2)), w.end[to].conf.Remote, d)
+		if r.IntN(200) == 0 {
+			w.packet(0)
+			w.packet(1)
+			w.run(time.Second)
+		}
+	}
+	after, _ := w.up()
+	if after.IKE[0].InitiatorSPI != before.IKE[0].InitiatorSPI || after.Child[0].InSPI != before.Child[0].InSPI || after.TimedOut != 0 {
+		t.Errorf("%+v\nthen\n%+v", before, after)
+	}
+	if after.Refused == 0 {
+		t.Error("nothing was counted")
+	}
+	w.run(2 * time.Minute)
+	w.up()
+}
+
+// inside sends what an authenticated peer can send: any payloads under its keys.
+func (w *world) inside(from int, h message.Header, first message.PayloadType, plain []byte, size int) {
+	x := w.live(from)
+	if x == nil {
+		return
+	}
+	h.InitiatorSPI, h.ResponderSPI = x.spii, x.spir
+	if x.initiator {
+		h.Flags |= message.FlagInitiator
+	} else {
+		h.Flags &^= message.FlagInitiator
+	}
+	out, err := x.seal.SealPlain(h, first, plain, size)
+	if err != nil {
+		return
+	}
+	for _, d := range out {
+		w.deliver(from, PortESP, d)
+	}
+}
+
+// live is the established IKE SA of an end.
+func (w *world) live(i int) *ikeSA {
+	for _, x := range w.end[i].m.sas {
+		if x.state == stateEstablished {
+			return x
+		}
+	}
+	return nil
+}
+
+// bounded checks that a peer cannot make us keep without end.
+func (w *world) bounded(e *end) {
+	w.t.Helper()
+	m := e.m
+	if len(m.sas) > maxHalfOpen+maxZombies+2*maxEstablished || len(m.pairs) > 8*maxChildren || len(e.pairs) != len(m.pairs) || len(m.problems) > 64 {
+		w.t.Fatalf("%d IKE SAs, %d pairs, %d installed, %d problems", len(m.sas), len(m.pairs), len(e.pairs), len(m.problems))
+	}
+	for _, s := range m.sas {
+		if len(s.queue) > 32 || len(s.children) > maxChildren+2 {
+			w.t.Fatalf("%d tasks, %d children", len(s.queue), len(s.children))
+		}
+	}
+}
+
+// TestInside: a peer that is authenticated and hostile gets answers with errors,
+// and cannot make us grow or stop.
+func TestInside(t *testing.T) {
+	t.Parallel()
+	notify := func(n message.NotifyType, data ...byte) message.Payload { return message.Notify{Notify: n, Data: data} }
+	encode := func(ps ...message.Payload) (message.PayloadType, []byte) {
+		first, b, err := message.EncodePayloads(ps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return first, b
+	}
+	for name, tc := range map[string]struct {
+		exchange message.Exchange
+		ps       []message.Payload
+	}{
+		"nothing in CREATE_CHILD_SA":    {message.CreateChildSA, nil},
+		"an SA without a nonce":         {message.CreateChildSA, []message.Payload{message.SA{Proposals: []message.Proposal{{Number: 1, Protocol: message.ProtocolESP, SPI: []byte{1, 2, 3, 4}, Transforms: []message.Transform{{Type: message.TransformEncryption, ID: message.EncryptionAESGCM16, KeyBits: 256}}}}}}},
+		"a rekeying of nothing":         {message.CreateChildSA, []message.Payload{message.Notify{Protocol: message.ProtocolESP, SPI: []byte{9, 9, 9, 9}, Notify: message.RekeySA}, message.SA{Proposals: []message.Proposal{{Number: 1, Protocol: message.ProtocolESP, SPI: []byte{1, 2, 3, 4}, Transforms: []message.Transform{{Type: message.TransformEncryption, ID: message.EncryptionAESGCM16, KeyBits: 256}}}}}, message.Nonce{Data: make([]byte, 32)}}},
+		"IKE_AUTH again":                {message.IKEAuth, []message.Payload{message.Nonce{Data: make([]byte, 32)}}},
+		"IKE_INTERMEDIATE afterwards":   {message.IKEIntermediate, []message.Payload{message.KE{Method: 31, Data: make([]byte, 32)}}},
+		"an exchange that nobody knows": {message.Exchange(99), nil},
+		"DELETE of what is not there":   {message.Informational, []message.Payload{message.Delete{Protocol: message.ProtocolESP, SPIs: [][]byte{{1, 2, 3, 4}, {5, 6, 7, 8}}}}},
+		"DELETE of AH":                  {message.Informational, []message.Payload{message.Delete{Protocol: message.ProtocolAH, SPIs: [][]byte{{1, 2, 3, 4}}}}},
+		"errors that nobody asked for":  {message.Informational, []message.Payload{notify(message.NoProposalChosen), notify(message.TemporaryFailure), notify(message.InvalidSPI, 1, 2, 3, 4)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 24)
+			w.up()
+			w.run(40 * time.Second)
+			x := w.live(1)
+			id := x.sendID
+			first, plain := encode(tc.ps...)
+			w.inside(1, message.Header{Exchange: tc.exchange, ID: id}, first, plain, message.MaxLen)
+			if got := w.live(0); got == nil || got.recvID != id+1 {
+				t.Fatal("the request was not answered")
+			}
+			x.sendID++
+			w.run(time.Minute)
+			w.up()
+			w.bounded(w.end[0])
+		})
+	}
+}
+
+// A peer that makes CHILD SAs and IKE SAs without end.
+func TestInsideGreedy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 25)
+	w.up()
+	w.excused = w.now.Add(time.Hour)
+	for i := range 400 {
+		x := w.live(1)
+		if x == nil {
+			break
+		}
+		if i%2 == 0 {
+			x.queue = append(x.queue, &greedy{})
+		} else {
+			x.queue = append(x.queue, &rekeyIKE{})
+		}
+		w.do(w.end[1], func(*Machine) { x.proceed() })
+		w.run(50 * time.Millisecond)
+		w.bounded(w.end[0])
+	}
+	w.start(w.end[1])
+	w.calm(time.Minute)
+}
+
+// greedy asks for one more CHILD SA.
+type greedy struct{ childRequest }
+
+func (t *greedy) begin(s *ikeSA) (message.Exchange, []message.Payload, bool) {
+	ps, err := t.payloads(s)
+	return message.CreateChildSA, ps, err == nil
+}
+func (*greedy) answered(*ikeSA, []message.Payload) {}
+
+// Fragments that never become whole, of a hundred messages at once.
+func TestFragmentFlood(t *testing.T) { //nolint:paralleltest // it measures the memory
+	w := newWorld(t, 26)
+	w.up()
+	before := heapBytes()
+	x := w.live(1)
+	first, plain, err := message.EncodePayloads([]message.Payload{message.Vendor{Data: make([]byte, 40_000)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint32(100) {
+		out, err := x.seal.SealPlain(message.Header{InitiatorSPI: x.spii, ResponderSPI: x.spir, Exchange: message.Informational, ID: x.sendID + i%3}, first, plain, 1200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range out[1:] {
+			w.deliver(1, PortESP, d)
+		}
+	}
+	if grown := int64(heapBytes()) - int64(before); grown > 1<<20 {
+		t.Errorf("the memory grew by %d bytes", grown)
+	}
+	// The message itself still arrives, whole.
+	out, _ := x.seal.SealPlain(message.Header{InitiatorSPI: x.spii, ResponderSPI: x.spir, Exchange: message.Informational, ID: x.sendID}, first, plain, 1200)
+	for _, d := range out {
+		w.deliver(1, PortESP, d)
+	}
+	if got := w.live(0).recvID; got != x.sendID+1 {
+		t.Errorf("the next request is %d, want %d", got, x.sendID+1)
+	}
+	x.sendID++
+	w.run(time.Minute)
+	w.up()
+}
+
+// Certificates and messages that do not fit a datagram go in fragments.
+func TestFragments(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "rsa")
+	longest := 0
+	w := newWorld(t, 27, func(a, b *Config) {
+		ca.by(a, "rsa", "a.example")
+		ca.by(b, "rsa", "b.example")
+	})
+	w.loss, w.twice = 0.2, 0.2
+	w.hold = func(_ int, d []byte) bool { longest = max(longest, len(d)); return false }
+	w.calm(time.Minute)
+	if longest > fragmentSize || longest < fragmentSize-64 {
+		t.Errorf("the longest message has %d bytes, want at most %d", longest, fragmentSize)
+	}
+}
+
+// Two machines of another version, strangers, and critical payloads.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 28)
+	w.up()
+	e := w.end[1]
+	var got []message.Message
+	w.hold = func(_ int, d []byte) bool {
+		msg, err := message.Decode(d)
+		if err != nil {
+			t.Errorf("an answer cannot be read: %v", err)
+		}
+		got = append(got, msg)
+		return true
+	}
+	send := func(d []byte) {
+		got = nil
+		w.now = w.now.Add(2 * time.Second)
+		e.m.Message(w.now, PortESP, e.conf.Remote, d)
+	}
+	d := initRequest(t, w, 77)
+	d[17] = 0x30 // version 3
+	send(d)
+	if len(got) != 1 || !has(got[0], message.InvalidMajorVersion) {
+		t.Errorf("to version 3: %+v", got)
+	}
+	d, _ = message.Message{Header: message.Header{InitiatorSPI: 5, ResponderSPI: 6, Exchange: message.Informational, Flags: message.FlagInitiator, ID: 9}}.Encode()
+	send(d)
+	if len(got) != 1 || !has(got[0], message.InvalidIKESPI) || got[0].ID != 9 {
+		t.Errorf("to an unknown SPI: %+v", got)
+	}
+	send(d[:20])
+	if len(got) != 0 {
+		t.Errorf("to half a header: %+v", got)
+	}
+	d, _ = message.Message{Header: message.Header{InitiatorSPI: 5, Exchange: message.IKESAInit, Flags: message.FlagInitiator}, Payloads: []message.Payload{message.Nonce{Data: make([]byte, 32)}}}.Encode()
+	send(d)
+	if len(got) != 1 || !has(got[0], message.InvalidSyntax) {
+		t.Errorf("to half an IKE_SA_INIT: %+v", got)
+	}
+	w.hold = nil
+	w.up()
+	// An unprotected INVALID_IKE_SPI is a hint: we ask, and believe nothing else.
+	x := w.live(0)
+	d, _ = message.Message{Header: message.Header{InitiatorSPI: x.spii, ResponderSPI: x.spir, Exchange: message.Informational, Flags: message.FlagResponse, ID: x.sendID}, Payloads: []message.Payload{message.Notify{Notify: message.InvalidIKESPI}}}.Encode()
+	before := w.end[0].sent
+	for range 10 {
+		w.deliver(1, PortESP, d)
+	}
+	w.run(time.Second)
+	if sent := w.end[0].sent - before; sent != 1 {
+		t.Errorf("%d messages for a hint", sent)
+	}
+	w.up()
+	// A critical payload that nobody knows is refused, and nothing is lost by it.
+	y := w.live(1)
+	w.inside(1, message.Header{Exchange: message.Informational, ID: y.sendID}, 200, []byte{0, 0x80, 0, 4}, message.MaxLen)
+	y.sendID++
+	w.run(time.Minute)
+	w.up()
+}
+
+func has(m message.Message, t message.NotifyType) bool {
+	_, ok := message.FindNotify(m.Payloads, t)
+	return ok
+}
+
+// A request that cannot be read ends the IKE SA (RFC 7296, section 2.21), and
+// the tunnel comes back.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	for _, flags := range []message.Flags{0, message.FlagResponse} {
+		w := newWorld(t, 29)
+		w.up()
+		w.run(time.Minute)
+		w.excused = w.now.Add(time.Hour)
+		h := message.Header{Exchange: message.Informational, Flags: flags, ID: w.live(1).sendID}
+		if flags != 0 {
+			w.hold = func(int, []byte) bool { return true }
+			w.live(0).do(&probe{})
+			w.hold = nil
+			h.ID = w.live(0).out.id
+		}
+		w.inside(1, h, message.TypeNonce, []byte{0, 0, 0, 200, 1}, message.MaxLen)
+		if x := w.live(0); x != nil {
+			t.Errorf("flags %v: the IKE SA still stands", flags)
+		}
+		if log := strings.Join(w.end[0].alarms, "\n"); !strings.Contains(log, "cannot be read") {
+			t.Errorf("the log: %s", log)
+		}
+		w.calm(time.Minute)
+	}
+}
+
+// FuzzMachine lets a script happen to an established tunnel: messages without
+// keys, messages under the peer's keys, and time. Nothing panics, nothing grows,
+// and afterwards there is a tunnel again.
+func FuzzMachine(f *testing.F) {
+	f.Add([]byte{0, 4, 1, 2, 3, 4})
+	f.Add([]byte{1, 8, 37, 0, 41, 0, 0, 0, 8, 1, 64, 5})
+	f.Add([]byte{2, 10, 36, 0, 33, 0, 0, 0, 44, 0, 0, 0, 3, 4, 9})
+	f.Add([]byte{3, 1, 9, 2, 6, 37, 1, 42, 0, 0, 0, 8, 3, 4, 0, 1})
+	f.Add([]byte{4, 0, 5, 0, 6, 0, 7, 0})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		w := newWorld(t, 30)
+		w.calm(10 * time.Second)
+		w.run(31 * time.Second)
+		w.excused = w.now.Add(24 * time.Hour)
+		next := func() byte {
+			if len(script) == 0 {
+				return 0
+			}
+			b := script[0]
+			script = script[1:]
+			return b
+		}
+		for steps := 0; len(script) > 0 && steps < 64; steps++ {
+			op := next()
+			n := min(int(next()), len(script))
+			data := script[:n]
+			script = script[n:]
+			to := int(op>>7) & 1
+			switch op & 7 {
+			case 0: // anything, from the peer's address
+				w.deliver(1-to, Port(op>>3&1), data)
+			case 1, 2, 3: // under keys: exchange, then payloads
+				x := w.live(1 - to)
+				if x == nil || len(data) < 2 {
+					continue
+				}
+				h := message.Header{Exchange: message.Exchange(34 + data[0]%12), ID: x.sendID}
+				if data[1]&1 != 0 {
+					h.Flags, h.ID = message.FlagResponse, x.recvID
+					if y := w.live(to); y != nil && y.out != nil {
+						h.ID = y.out.id
+					}
+				}
+				size := message.MaxLen
+				if op&7 == 3 {
+					size = 120
+				}
+				w.inside(1-to, h, message.PayloadType(33+data[1]>>1%22), data[2:], size)
+				x.sendID++
+			case 4:
+				w.do(w.end[to], func(m *Machine) { _ = m.RekeyChild(w.now) })
+			case 5:
+				w.do(w.end[to], func(m *Machine) { _ = m.RekeyIKE(w.now) })
+			case 6:
+				w.do(w.end[to], func(m *Machine) { m.Terminate(w.now) })
+			case 7:
+				w.run(time.Duration(n) * 100 * time.Millisecond)
+			}
+			for _, e := range w.end {
+				w.bounded(e)
+			}
+		}
+		w.run(time.Minute)
+		w.calm(10 * time.Minute)
+		for _, e := range w.end {
+			w.bounded(e)
+		}
+	})
+}
+
+// FuzzInit gives a machine that waits, and one that has asked, datagrams of
+// anybody.
+func FuzzInit(f *testing.F) {
+	w := newWorld(f, 31)
+	f.Add(initRequest(f, w, 5), true)
+	f.Add(withCookie(f, initRequest(f, w, 5), []byte("cookie")), true)
+	d, _ := message.Message{Header: message.Header{InitiatorSPI: 5, Exchange: message.IKESAInit, Flags: message.FlagResponse}, Payloads: []message.Payload{message.Notify{Notify: message.Cookie, Data: []byte("cookie")}}}.Encode()
+	f.Add(d, false)
+	d, _ = message.Message{Header: message.Header{InitiatorSPI: 5, Exchange: message.IKESAInit, Flags: message.FlagResponse}, Payloads: []message.Payload{message.WantKE(19)}}.Encode()
+	f.Add(d, false)
+	f.Fuzz(func(t *testing.T, d []byte, request bool) {
+		w := newWorld(t, 31)
+		w.hold = func(int, []byte) bool { return true }
+		w.run(time.Second)
+		to := 0
+		if request {
+			to = 1
+		} else if len(d) >= 8 {
+			binary.BigEndian.PutUint64(d, w.end[0].m.sas[0].spii)
+		}
+		w.end[to].m.Message(w.now, PortESP, w.end[to].conf.Remote, d)
+		w.bounded(w.end[to])
+		w.hold = nil
+		w.calm(2 * time.Minute)
+	})
+}
+
+// Send implements Effects.
+func (c catcher) Send(_ Port, _ netip.AddrPort, d []byte) { c(bytes.Clone(d)) }
+
+// Log implements Effects.
+func (catcher) Log(Event) {}
+
+// Install implements sa.Installer.
+func (catcher) Install(sa.Pair, bool) error { return errors.New("not here") }
+
+// Use implements sa.Installer.
+func (catcher) Use(uint32) {}
+
+// Remove implements sa.Installer.
+func (catcher) Remove(uint32) {}
+
+// Usage implements sa.Installer.
+func (catcher) Usage(uint32) (sa.Usage, bool) { return sa.Usage{}, false }

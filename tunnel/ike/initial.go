@@ -1,0 +1,358 @@
+package ike
+
+import (
+	"bytes"
+	"crypto/sha1" //nolint:gosec // RFC 7296, section 2.23, has NAT detection by SHA-1: it protects nothing
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/transitd/transitd/tunnel/ike/auth"
+	"github.com/transitd/transitd/tunnel/ike/keys"
+	"github.com/transitd/transitd/tunnel/ike/message"
+	"github.com/transitd/transitd/tunnel/ike/suite"
+)
+
+// nonceLen is at least half of the key of every function we propose (RFC 7296, section 2.10).
+const nonceLen = 32
+
+// initial is what an IKE SA needs only until it is established.
+type initial struct {
+	first, peerFirst []byte // IKE_SA_INIT, as it was on the wire
+	hashes           []message.Hash
+	ppk              bool // the peer can do RFC 8784
+
+	offer    []suite.Proposal
+	pending  *keys.Pending
+	cookie   []byte
+	restarts int // by COOKIE and INVALID_KE_PAYLOAD
+
+	additional     int // key exchanges of RFC 9370 that are done
+	chainI, chainR []byte
+	authID         uint32
+}
+
+// sealed and opened add a message of IKE_INTERMEDIATE to what is authenticated
+// later (RFC 9242, section 3.3): under the keys as they are before it.
+func (x *initial) sealed(s *ikeSA, h message.Header, first message.PayloadType, plain []byte) {
+	x.chain(s, h, first, plain)
+}
+
+func (x *initial) opened(s *ikeSA, h message.Header, first message.PayloadType, plain []byte) {
+	x.chain(s, h, first, plain)
+}
+
+func (x *initial) chain(s *ikeSA, h message.Header, first message.PayloadType, plain []byte) {
+	if x == nil {
+		return
+	}
+	if h.Response() {
+		x.chainR = auth.IntermediateStep(s.prf, s.keys.Pr, x.chainR, h, first, plain)
+		return
+	}
+	x.chainI = auth.IntermediateStep(s.prf, s.keys.Pi, x.chainI, h, first, plain)
+}
+
+// intermediate is what AUTH covers of these exchanges.
+func (x *initial) intermediate() []byte {
+	if x.chainI == nil {
+		return nil
+	}
+	return auth.Intermediate(x.chainI, x.chainR, x.authID)
+}
+
+// attempt begins an IKE SA.
+func (m *Machine) attempt() {
+	m.status.Attempts++
+	s := &ikeSA{
+		m: m, initiator: true, spii: m.newSPI(), born: m.now, heard: m.now, ours: true,
+		to: m.cfg.Remote, ni: m.random(nonceLen), initial: &initial{offer: m.cfg.IKE},
+	}
+	s.supersede = slices.ContainsFunc(m.sas, func(o *ikeSA) bool { return o.state == stateEstablished })
+	m.sas = append(m.sas, s)
+	s.initSend(m.cfg.IKE[0].KeyExchanges()[0])
+}
+
+// initTask stands for the IKE_SA_INIT request, which is not protected and so goes its own way.
+type initTask struct{}
+
+func (initTask) begin(*ikeSA) (message.Exchange, []message.Payload, bool) { return 0, nil, false }
+func (initTask) answered(*ikeSA, []message.Payload)                       {}
+
+// initSend sends IKE_SA_INIT, once more after COOKIE and INVALID_KE_PAYLOAD.
+func (s *ikeSA) initSend(method message.KeyExchange) {
+	m, x := s.m, s.initial
+	if x.pending == nil || x.pending.Method != method {
+		p, err := keys.Begin(method, m.cfg.Random)
+		if err != nil {
+			m.problem("%v", err)
+			s.die(0)
+			m.retry()
+			return
+		}
+		x.pending = p
+	}
+	var ps []message.Payload
+	if x.cookie != nil {
+		ps = append(ps, message.Notify{Notify: message.Cookie, Data: x.cookie})
+	}
+	ps = append(ps, suite.Offer(x.offer, nil), message.KE{Method: method, Data: x.pending.Public}, message.Nonce{Data: s.ni})
+	ps = append(ps, s.natDetection()...)
+	ps = append(ps, s.announce(hasAdditional(x.offer))...)
+	h := s.header(message.IKESAInit, 0, 0)
+	b, err := message.Message{Header: h, Payloads: ps}.Encode()
+	if err != nil {
+		m.problem("IKE_SA_INIT cannot be made: %v", err)
+		s.die(0)
+		m.retry()
+		return
+	}
+	x.first = b
+	s.request(&request{task: initTask{}, exchange: message.IKESAInit, datagrams: [][]byte{b}})
+}
+
+// announce says what we can do.
+func (s *ikeSA) announce(intermediate bool) []message.Payload {
+	ps := []message.Payload{
+		message.Notify{Notify: message.IKEv2FragmentationSupported},
+		message.Notify{Notify: message.SignatureHashAlgorithms, Data: message.HashesData(auth.Hashes())},
+	}
+	if s.m.cfg.PPK != nil {
+		ps = append(ps, message.Notify{Notify: message.UsePPK})
+	}
+	if intermediate {
+		ps = append(ps, message.Notify{Notify: message.IntermediateExchangeSupport})
+	}
+	return ps
+}
+
+// natDetection says that our address is another one, so that the peer carries
+// ESP in UDP whether there is a NAT or not (RFC 7296, section 2.23), and truly
+// where we think the peer is.
+func (s *ikeSA) natDetection() []message.Payload {
+	return []message.Payload{
+		message.Notify{Notify: message.NATDetectionSourceIP, Data: s.m.random(sha1.Size)},
+		message.Notify{Notify: message.NATDetectionDestinationIP, Data: natHash(s.spii, s.spir, s.to)},
+	}
+}
+
+func natHash(spii, spir uint64, at netip.AddrPort) []byte {
+	b := binary.BigEndian.AppendUint64(nil, spii)
+	b = binary.BigEndian.AppendUint64(b, spir)
+	b = append(b, at.Addr().AsSlice()...)
+	h := sha1.Sum(binary.BigEndian.AppendUint16(b, at.Port())) //nolint:gosec // see the import
+	return h[:]
+}
+
+// peerCan notes what the peer's IKE_SA_INIT announces.
+func (s *ikeSA) peerCan(ps []message.Payload, spir uint64) {
+	_, s.fragments = message.FindNotify(ps, message.IKEv2FragmentationSupported)
+	_, s.initial.ppk = message.FindNotify(ps, message.UsePPK)
+	if n, ok := message.FindNotify(ps, message.SignatureHashAlgorithms); ok {
+		s.initial.hashes, _ = n.Hashes() // unreadable is none
+	}
+	if n, ok := message.FindNotify(ps, message.NATDetectionDestinationIP); ok {
+		at := s.m.cfg.Local
+		if s.port == PortIKE {
+			at = netip.AddrPortFrom(at.Addr(), 500)
+		}
+		s.m.status.NATHere = !bytes.Equal(n.Data, natHash(s.spii, spir, at))
+	}
+}
+
+// initAnswer takes the peer's answer to IKE_SA_INIT. Nothing protects it, but
+// for our SPI, which nobody else can know who does not see the path.
+func (s *ikeSA) initAnswer(datagram []byte) {
+	m, x := s.m, s.initial
+	msg, err := message.Decode(datagram)
+	if err != nil || s.out == nil {
+		m.status.Refused++
+		return
+	}
+	m.status.Unanswered = 0
+	ps := msg.Payloads
+	if msg.ResponderSPI == 0 || len(message.All[message.SA](ps)) == 0 {
+		s.initRefused(ps)
+		return
+	}
+	answer, _ := message.First[message.SA](ps)
+	ke, hasKE := message.First[message.KE](ps)
+	nonce, hasNonce := message.First[message.Nonce](ps)
+	if !hasKE || !hasNonce {
+		m.status.Refused++
+		return
+	}
+	choice, err := suite.Accept(answer, x.offer)
+	var secret []byte
+	if err == nil {
+		secret, err = x.pending.Finish(ke.Data)
+	}
+	if err == nil && ke.Method != choice.KeyExchange {
+		err = errKEMethod
+	}
+	if _, can := message.FindNotify(ps, message.IntermediateExchangeSupport); err == nil && len(choice.Additional) > 0 && !can {
+		err = errNoIntermediate
+	}
+	if err != nil {
+		m.problem("the peer's IKE_SA_INIT: %v", err)
+		s.die(0)
+		m.retry()
+		return
+	}
+	s.spir, s.nr, x.peerFirst = msg.ResponderSPI, bytes.Clone(nonce.Data), bytes.Clone(datagram)
+	s.peerCan(ps, s.spir)
+	if m.cfg.PPK != nil && !x.ppk {
+		m.problem("the peer does not know the postquantum preshared key %q (it does not announce USE_PPK)", m.cfg.PPKID)
+		s.die(0)
+		m.retry()
+		return
+	}
+	if err := s.schedule(choice, secret); err != nil {
+		m.problem("%v", err)
+		s.die(0)
+		m.retry()
+		return
+	}
+	s.out, s.sendID = nil, 1
+	s.state = stateAuth
+	s.authenticate()
+}
+
+// schedule makes the first keys.
+func (s *ikeSA) schedule(c suite.Choice, secret []byte) error {
+	s.choice = c
+	s.lowest = lower(s.ni, s.nr)
+	var err error
+	if s.prf, err = keys.PRFOf(c.PRF); err != nil {
+		return err
+	}
+	k, err := keys.Derive(c, keys.Seed(s.prf, s.ni, s.nr, secret), s.ni, s.nr, s.spii, s.spir)
+	clear(secret)
+	if err != nil {
+		return err
+	}
+	return s.key(k)
+}
+
+// initRefused takes an answer without an SA: COOKIE, INVALID_KE_PAYLOAD, or an error.
+func (s *ikeSA) initRefused(ps []message.Payload) {
+	m, x := s.m, s.initial
+	if x.restarts < 5 {
+		if n, ok := message.FindNotify(ps, message.Cookie); ok && len(n.Data) > 0 && len(n.Data) <= 64 {
+			x.restarts++
+			x.cookie = bytes.Clone(n.Data)
+			s.initSend(x.pending.Method)
+			return
+		}
+		if n, ok := message.FindNotify(ps, message.InvalidKEPayload); ok {
+			if method, err := n.KeyExchange(); err == nil && method != x.pending.Method && offers(x.offer, method) {
+				x.restarts++
+				s.initSend(method)
+				return
+			}
+		}
+	}
+	for _, n := range message.All[message.Notify](ps) {
+		if n.Notify.Error() {
+			m.problem("the peer refuses IKE_SA_INIT: %s%s", n.Notify, s.explain(n, x.offer))
+			s.die(0)
+			m.retry()
+			return
+		}
+	}
+	m.status.Refused++
+}
+
+// initRequest answers an IKE_SA_INIT request.
+func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, datagram []byte) {
+	if h.ResponderSPI != 0 || h.ID != 0 || !h.FromInitiator() {
+		m.status.Refused++
+		return
+	}
+	for _, s := range m.sas {
+		if s.initiator || s.spii != h.InitiatorSPI || s.initial == nil {
+			continue
+		}
+		if bytes.Equal(s.initial.peerFirst, datagram) {
+			m.e.Send(port, from, s.initial.first)
+		}
+		return
+	}
+	msg, err := message.Decode(datagram)
+	if err != nil {
+		m.status.Refused++
+		return
+	}
+	offer, a := message.First[message.SA](msg.Payloads)
+	ke, b := message.First[message.KE](msg.Payloads)
+	nonce, c := message.First[message.Nonce](msg.Payloads)
+	if !a || !b || !c {
+		m.status.Refused++
+		m.sendPlain(port, from, answerHeader(h), message.Notify{Notify: message.InvalidSyntax})
+		return
+	}
+	m.status.PeerBegan++
+	open := m.count(func(s *ikeSA) bool { return !s.initiator && s.state < stateEstablished })
+	if open >= cookiesFrom {
+		n, ok := message.FindNotify(msg.Payloads, message.Cookie)
+		if !ok || !m.jar.good(m, from, h.InitiatorSPI, nonce.Data, n.Data) {
+			m.status.CookiesSent++
+			m.sendPlain(port, from, answerHeader(h), message.Notify{Notify: message.Cookie, Data: m.jar.bake(m, from, h.InitiatorSPI, nonce.Data)})
+			return
+		}
+	}
+	if open >= maxHalfOpen {
+		m.status.Refused++
+		return
+	}
+	s := &ikeSA{
+		m: m, spii: h.InitiatorSPI, spir: m.newSPI(), state: stateAuth, port: port, to: from, born: m.now, heard: m.now,
+		ni: bytes.Clone(nonce.Data), nr: m.random(nonceLen), initial: &initial{peerFirst: bytes.Clone(datagram)}, recvID: 1,
+	}
+	if refusal := s.initAgree(offer, ke, msg.Payloads); refusal != nil {
+		m.sendPlain(port, from, answerHeader(h), refusal)
+		return
+	}
+	m.sas = append(m.sas, s)
+}
+
+// initAgree chooses, makes the keys and answers; or returns why not.
+func (s *ikeSA) initAgree(offer message.SA, ke message.KE, ps []message.Payload) message.Payload {
+	m := s.m
+	s.peerCan(ps, 0)
+	ours := m.cfg.IKE
+	_, intermediate := message.FindNotify(ps, message.IntermediateExchangeSupport)
+	if !intermediate {
+		ours = withoutAdditional(optional(ours))
+	}
+	choice, err := suite.Select(offer, ours)
+	if err != nil {
+		m.problem("IKE_SA_INIT from the peer, IKE proposals: %v", err)
+		return message.Notify{Notify: message.NoProposalChosen}
+	}
+	if choice.KeyExchange != ke.Method {
+		return message.WantKE(choice.KeyExchange)
+	}
+	public, secret, err := keys.Answer(ke.Method, m.cfg.Random, ke.Data)
+	if err != nil {
+		m.status.Refused++
+		return message.Notify{Notify: message.InvalidSyntax}
+	}
+	out := []message.Payload{choice.Answer(nil), message.KE{Method: ke.Method, Data: public}, message.Nonce{Data: s.nr}}
+	out = append(out, s.natDetection()...)
+	if len(m.cfg.Authorities) > 0 {
+		out = append(out, auth.Request(m.cfg.Authorities))
+	}
+	out = append(out, s.announce(intermediate && len(choice.Additional) > 0)...)
+	b, err := message.Message{Header: s.header(message.IKESAInit, 0, message.FlagResponse), Payloads: out}.Encode()
+	if err == nil {
+		err = s.schedule(choice, secret)
+	}
+	if err != nil {
+		m.problem("IKE_SA_INIT cannot be answered: %v", err)
+		return message.Notify{Notify: message.InvalidSyntax}
+	}
+	s.initial.first = b
+	s.send([][]byte{b})
+	return nil
+}

@@ -1,0 +1,106 @@
+package ike
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// settleOurs is when the end that began a superfluous SA deletes it; the other
+	// end does so after settleTheirs, if it did not.
+	settleOurs   = time.Second
+	settleTheirs = 12 * time.Second
+	// settleWindow is how far apart in time two CHILD SAs may be made and still
+	// have been made at once.
+	settleWindow = 10 * time.Second
+)
+
+// settle leaves one IKE SA and one pair, where both ends have made one each. The
+// rule is that of RFC 7296, section 2.8.1: the one with the lowest nonce goes,
+// and whoever began it deletes it.
+func (m *Machine) settle() {
+	var all []*ikeSA
+	for _, s := range m.sas {
+		if s.state != stateEstablished {
+			continue
+		}
+		if _, open := s.outTask().(*rekeyIKE); open {
+			return // which one stays is open
+		}
+		all = append(all, s)
+	}
+	for _, s := range all {
+		s.settleChildren()
+	}
+	if len(all) < 2 {
+		return
+	}
+	keep := all[0]
+	for _, s := range all[1:] {
+		if s.supersede && !keep.supersede || s.supersede == keep.supersede && loses(keep.lowest, s.lowest) {
+			keep = s
+		}
+	}
+	if m.now.Sub(keep.established) < settleOurs || !keep.ready() {
+		return
+	}
+	for _, s := range all {
+		if s != keep && (keep.supersede || m.now.Sub(s.established) >= m.patience(s.ours)) {
+			s.remove()
+		}
+	}
+	keep.supersede = false
+}
+
+// ready reports whether the peer is known to have the SA as well.
+func (s *ikeSA) ready() bool {
+	return s.ours || s.m.now.Sub(s.established) >= halfOpenLife || slices.ContainsFunc(s.children, func(c *child) bool { return c.ready })
+}
+
+func (m *Machine) patience(ours bool) time.Duration {
+	if ours {
+		return settleOurs
+	}
+	return settleTheirs
+}
+
+// settleChildren leaves one of the pairs.
+func (s *ikeSA) settleChildren() {
+	all := s.installed()
+	switch s.outTask().(type) {
+	case *rekeyChild, *createChild:
+		return
+	}
+	if len(all) < 2 {
+		return
+	}
+	keep := all[0]
+	for _, c := range all[1:] {
+		if loses(keep.lowest, c.lowest) {
+			keep = c
+		}
+	}
+	if s.m.now.Sub(keep.born) < settleOurs || !keep.ready {
+		return
+	}
+	for _, c := range all {
+		if c != keep && s.m.now.Sub(c.born) >= s.m.patience(c.ours) {
+			s.deleteChild(c)
+		}
+	}
+}
+
+// bound keeps a peer from making IKE SAs without end: the oldest goes.
+func (m *Machine) bound() {
+	var all []*ikeSA
+	for _, s := range m.sas {
+		if s.state >= stateEstablished && s.state != stateDead {
+			all = append(all, s)
+		}
+	}
+	if len(all) <= maxEstablished {
+		return
+	}
+	slices.SortStableFunc(all, func(a, b *ikeSA) int { return a.established.Compare(b.established) })
+	all[0].die(0)
+}

@@ -1,0 +1,90 @@
+package ipsec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/transitd/transitd/tunnel/ike"
+)
+
+// natPort is the port of ESP in UDP that every IPsec knows.
+const natPort = 4500
+
+// port500 is a socket at UDP port 500 that is connected to the peer's: several
+// tunnels have one each, and the kernel tells them apart.
+type port500 struct {
+	conn *net.UDPConn
+	done sync.WaitGroup
+}
+
+// listen500 opens the socket, and hands what comes to the device. A tunnel at
+// another port than 4500 has none: its peer has to know that port anyway.
+func listen500(ctx context.Context, d *Device) (*port500, error) {
+	local, remote := d.cfg.IKE.Local, d.cfg.IKE.Remote
+	if local.Port() != natPort {
+		return nil, nil
+	}
+	dialer := net.Dialer{
+		LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(local.Addr(), 500)),
+		Control:   func(_, _ string, c syscall.RawConn) error { return d.setup500(c) },
+	}
+	c, err := dialer.DialContext(ctx, "udp", netip.AddrPortFrom(remote.Addr(), 500).String())
+	if err != nil {
+		return nil, fmt.Errorf("open UDP port 500: %w", err)
+	}
+	conn, ok := c.(*net.UDPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("open UDP port 500: %T is not UDP", c), c.Close())
+	}
+	p := &port500{conn: conn}
+	p.done.Go(func() { p.read(d) })
+	return p, nil
+}
+
+func (d *Device) setup500(c syscall.RawConn) error {
+	var err error
+	control := c.Control(func(fd uintptr) {
+		err = errors.Join(
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(d.cfg.Mark)))
+		if d.cfg.Interface != "" {
+			err = errors.Join(err, unix.BindToDevice(int(fd), d.cfg.Interface))
+		}
+	})
+	return errors.Join(control, err)
+}
+
+func (p *port500) read(d *Device) {
+	buf := make([]byte, maxMessage+1)
+	for {
+		n, err := p.conn.Read(buf)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err == nil && n > 0:
+			d.take(ike.PortIKE, buf[:n])
+		}
+		// Other errors are ICMP's about what was sent.
+	}
+}
+
+func (p *port500) send(datagram []byte) {
+	if p != nil {
+		_, _ = p.conn.Write(datagram) // what cannot be sent was lost on its way
+	}
+}
+
+func (p *port500) close() {
+	if p == nil {
+		return
+	}
+	_ = p.conn.Close()
+	p.done.Wait()
+}
