@@ -127,6 +127,18 @@ func (f fixtures) Events() *events.Log {
 	return log
 }
 
+func (f fixtures) Rekey(_ context.Context, tunnel string, ike bool) (control.IPsecDone, error) {
+	d := control.IPsecDone{Version: control.V1(), Tunnel: tunnel, Done: "a new CHILD SA is being made"}
+	if ike {
+		d.Done = "a new IKE SA is being made"
+	}
+	return d, nil
+}
+
+func (f fixtures) Terminate(_ context.Context, tunnel string) (control.IPsecDone, error) {
+	return control.IPsecDone{Version: control.V1(), Tunnel: tunnel, Done: "its SAs are deleted; new ones are being made"}, nil
+}
+
 func (f fixtures) Drain(_ context.Context, back bool) (d control.Drained, err error) {
 	if back {
 		return control.Drained{Version: control.V1(), Drain: control.Drain{State: control.DrainNone}}, nil

@@ -165,6 +165,9 @@ func (a *app) printTunnelDetails(tunnels []control.Tunnel) {
 		if t.WireGuard != nil {
 			a.printWireGuard(t.WireGuard)
 		}
+		if t.IPsec != nil {
+			a.printIPsec(t.IPsec)
+		}
 		if len(t.Drops) == 0 {
 			a.printf("  no drops")
 		}

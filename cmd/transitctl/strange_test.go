@@ -29,7 +29,7 @@ func arguments() map[string][]string {
 }
 
 // alone are the commands that ask no daemon, or go on without one.
-func alone() []string { return []string{"keygen", "bgp", "completion", "bugreport", "doctor"} }
+func alone() []string { return []string{"keygen", "bgp", "ipsec", "completion", "bugreport", "doctor"} }
 
 // runApp runs a command line as the program would.
 func runApp(t *testing.T, socketDir string, args ...string) (code int, stdout, stderr string) {

@@ -48,6 +48,10 @@ func (a *app) entries() []entry {
 		{command: a.reloadCommand(), answer: control.Reload{}},
 		{command: a.drainCommand(), answer: control.Drained{}},
 		{command: a.undrainCommand(), answer: control.Drained{}},
+		{command: a.ipsecCommand(), sub: []entry{
+			{command: a.ipsecRekeyCommand(), answer: control.IPsecDone{}},
+			{command: a.ipsecTerminateCommand(), answer: control.IPsecDone{}},
+		}},
 		{command: a.keygenCommand(), answer: generated{}},
 		{command: a.auditCommand(), answer: audit.Report{}},
 		{command: a.doctorCommand(), answer: doctor.Report{}, report: once()},

@@ -138,10 +138,6 @@ func (d *decoder) key(it *ast.MapNodeIter, v reflect.Value, path string, seen ma
 			return
 		}
 	}
-	if hint, ok := unsupported(name); ok {
-		d.fail(p, sub, hint, "is %s", notInThisVersion)
-		return
-	}
 	hint, key := unknownKeyHint(name, v.Type())
 	meant[key] = true
 	d.fail(p, sub, hint, "unknown key")
@@ -185,12 +181,6 @@ func (d *decoder) str(n ast.Node, v reflect.Value, path string, r rules) {
 	}
 	switch {
 	case len(r.enum) > 0 && !r.allows(s):
-		if strings.HasSuffix(path, ".encapsulation") {
-			if hint, ok := unsupported(s); ok {
-				d.fail(at(n), path, hint, "%s is %s", s, notInThisVersion)
-				return
-			}
-		}
 		d.fail(at(n), path, didYouMean(s, r.enum), "%q is not one of %s", s, strings.Join(r.enum, ", "))
 	case len(s) < r.minLength:
 		d.fail(at(n), path, r.hint, "is empty")

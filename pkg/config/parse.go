@@ -70,6 +70,9 @@ func (c *Config) forget() {
 		if t.Encapsulation != EncapsulationWireGuard {
 			t.WireGuard = WireGuard{}
 		}
+		if t.Encapsulation != EncapsulationIPsec {
+			t.IPsec = IPsec{}
+		}
 	}
 }
 

@@ -7,19 +7,6 @@ import (
 	"strings"
 )
 
-// notInThisVersion ends the message about a key or value that the design has and this version has not.
-const notInThisVersion = "not in this version of transitd"
-
-// unsupported returns the hint for a key, or an encapsulation, that a later version will have.
-func unsupported(name string) (hint string, ok bool) {
-	switch name {
-	case "ipsec":
-		return "use encapsulation: wireguard", true
-	default:
-		return "", false
-	}
-}
-
 // unknownKeyHint says what a key that does not exist may have been meant to be;
 // meant is that key, if it is one of this mapping.
 func unknownKeyHint(name string, t reflect.Type) (hint, meant string) {

@@ -106,8 +106,8 @@ type Tunnel struct {
 	Address6 netip.Prefix `json:"address6,omitzero" prefix:"interface"`
 	// PeerAddress6 is the other NVA's IPv6 address inside the tunnel; given exactly if address6 is.
 	PeerAddress6 netip.Addr `json:"peer_address6,omitzero"`
-	// Encapsulation of the tunnel: `vxlan`, or `wireguard`, which encrypts.
-	Encapsulation Encapsulation `json:"encapsulation,omitzero" jsonschema:"default=vxlan,enum=vxlan,enum=wireguard"`
+	// Encapsulation of the tunnel: `vxlan`, or `wireguard` or `ipsec`, which encrypt.
+	Encapsulation Encapsulation `json:"encapsulation,omitzero" jsonschema:"default=vxlan,enum=vxlan,enum=wireguard,enum=ipsec"`
 	// MTU is the largest IP packet inside the tunnel, in bytes; at least 1280 with address6. The outer packet is up to 75 bytes (IPv4) or 95 bytes (IPv6) larger and is never fragmented.
 	MTU int `json:"mtu,omitzero" jsonschema:"default=1400,minimum=576,maximum=9000" hint:"1400 fits every Azure path; Azure's largest is 9000"`
 	// MTUDiscovery says that the MTU follows what the path carries, never beyond mtu: probes to the peer measure it (RFC 8899). With false it is mtu whatever gets through.
@@ -120,6 +120,8 @@ type Tunnel struct {
 	VXLAN VXLAN `json:"vxlan,omitzero"`
 	// WireGuard holds the keys of the WireGuard encapsulation, which needs them.
 	WireGuard WireGuard `json:"wireguard,omitzero"`
+	// IPsec holds the keys of the IPsec encapsulation, which needs them.
+	IPsec IPsec `json:"ipsec,omitzero"`
 	// BGP is the session to the other NVA, inside the tunnel.
 	BGP TunnelBGP `json:"bgp" jsonschema:"required"`
 	// BFD is what notices within a second that nothing gets through the tunnel any more.
@@ -133,6 +135,7 @@ type Encapsulation string
 const (
 	EncapsulationVXLAN     Encapsulation = "vxlan" // RFC 7348 or, with vxlan.gpe, VXLAN-GPE
 	EncapsulationWireGuard Encapsulation = "wireguard"
+	EncapsulationIPsec     Encapsulation = "ipsec" // ESP (RFC 4303) keyed by IKEv2 (RFC 7296)
 )
 
 // VXLAN holds the keys of the VXLAN encapsulation.
@@ -169,6 +172,48 @@ type WireGuard struct {
 	Paths int `json:"paths,omitzero" jsonschema:"default=1,minimum=1,maximum=64"`
 	// PersistentKeepalive is how often something is sent when nothing else is: 1s to 65535s, 0 never. BFD makes it needless.
 	PersistentKeepalive Duration `json:"persistent_keepalive" jsonschema:"default=0"`
+}
+
+// IPsec holds the keys of the IPsec encapsulation: ESP in UDP, keyed by IKEv2.
+type IPsec struct {
+	// LocalID is who we say we are: an IP address, a host name, user@host, or a distinguished name (`CN=hub-nva, O=Example`); our underlay address if left out.
+	LocalID string `json:"local_id,omitzero" jsonschema:"maxLength=255"`
+	// RemoteID is who the other NVA has to be, written alike; `remote` if left out.
+	RemoteID string `json:"remote_id,omitzero" jsonschema:"maxLength=255"`
+	// PSKFile holds the secret by which both ends prove who they are: its first line, at least 16 bytes; mode 0600. Either this or cert_file, key_file and ca_file.
+	PSKFile string `json:"psk_file,omitzero"`
+	// CertFile holds our certificate, and those between it and the authority, as PEM.
+	CertFile string `json:"cert_file,omitzero"`
+	// KeyFile holds our certificate's private key, as PEM; mode 0600.
+	KeyFile string `json:"key_file,omitzero"`
+	// CAFile holds the certificates of the authorities that the other NVA's certificate has to come from, as PEM.
+	CAFile string `json:"ca_file,omitzero"`
+	// PPKFile holds a secret that is mixed into the keys (RFC 8784), against those who can break the key exchange one day: its first line; mode 0600. Both ends have it, or none.
+	PPKFile string `json:"ppk_file,omitzero"`
+	// PPKID names that secret to the other NVA; given exactly if ppk_file is.
+	PPKID string `json:"ppk_id,omitzero" jsonschema:"maxLength=64"`
+	// IKEProposals are the suites for IKE, the best first, as strongSwan writes them; `aes256gcm16-prfsha384-ecp384` and `aes256gcm16-prfsha384-x25519` if left out.
+	IKEProposals []string `json:"ike_proposals,omitzero" jsonschema:"maxItems=16"`
+	// ESPProposals are the suites for ESP, alike; with a group there is a key exchange at each rekeying (PFS). `aes256gcm16-ecp384-esn-noesn` and `aes256gcm16-x25519-esn-noesn` if left out.
+	ESPProposals []string `json:"esp_proposals,omitzero" jsonschema:"maxItems=16"`
+	// LocalTS are the addresses on our side that may go through; all if left out. The other NVA may narrow them.
+	LocalTS []netip.Prefix `json:"local_ts,omitzero" jsonschema:"maxItems=16"`
+	// RemoteTS are those on the other NVA's side.
+	RemoteTS []netip.Prefix `json:"remote_ts,omitzero" jsonschema:"maxItems=16"`
+	// Initiate says that we begin; otherwise the other NVA has to.
+	Initiate bool `json:"initiate" jsonschema:"default=true"`
+	// Paths is the number of source ports over which we spread the flows, so that Azure's network and the other NVA's processors share the work. 1 is what every IPsec understands; more need a peer that does not follow our port, as transitd.
+	Paths int `json:"paths,omitzero" jsonschema:"default=1,minimum=1,maximum=64"`
+	// Port is our UDP port for IKE and ESP.
+	Port uint16 `json:"port,omitzero" jsonschema:"default=4500,minimum=1,maximum=65535"`
+	// PeerPort is the other NVA's.
+	PeerPort uint16 `json:"peer_port,omitzero" jsonschema:"default=4500,minimum=1,maximum=65535"`
+	// IKELifetime is how old an IKE SA gets before it is replaced: 5m to 24h, less up to a tenth at random.
+	IKELifetime Duration `json:"ike_lifetime" jsonschema:"default=8h"`
+	// ChildLifetime is the same for the SAs that carry packets: 1m to 24h.
+	ChildLifetime Duration `json:"child_lifetime" jsonschema:"default=1h"`
+	// DPDDelay is how long the other NVA may be silent before it is asked whether it is there: 1s to 10m, 0 never. BFD is what notices at once.
+	DPDDelay Duration `json:"dpd_delay" jsonschema:"default=10s"`
 }
 
 // BFD is Bidirectional Forwarding Detection in a tunnel (RFC 5880, RFC 5881).

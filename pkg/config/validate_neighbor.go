@@ -74,7 +74,7 @@ func (v *validator) routeServerAddress(path string, a netip.Addr, subnet netip.P
 
 // tunnels checks the tunnels one by one and against each other.
 func (v *validator) tunnels() {
-	w := wires{vxlan: map[vxlanWire]int{}, ports: map[uint16]int{}}
+	w := wires{vxlan: map[vxlanWire]int{}, ipsec: map[netip.AddrPort]int{}, ports: map[uint16]portUse{}}
 	for i, t := range v.cfg.Tunnels {
 		path := fmt.Sprintf("tunnels[%d]", i)
 		v.tunnelName(path+".name", t.Name)
@@ -91,6 +91,7 @@ func (v *validator) tunnels() {
 		v.mtu(path, t)
 		v.vxlan(path, t)
 		v.wireguard(path, t)
+		v.ipsec(path, t)
 		v.wire(w, i, path, t)
 	}
 }
@@ -98,7 +99,27 @@ func (v *validator) tunnels() {
 // wires are what tunnels are told apart by on the wire, and whose each is.
 type wires struct {
 	vxlan map[vxlanWire]int
-	ports map[uint16]int // of ours: 0 or more for WireGuard, whose port is its own; -1-i for VXLAN
+	ipsec map[netip.AddrPort]int // by peer and our port
+	ports map[uint16]portUse     // of ours
+}
+
+// portUse is the first tunnel that has a UDP port of ours.
+type portUse struct {
+	tunnel int
+	kind   Encapsulation
+}
+
+// port notes that a tunnel has a port. Tunnels of one kind share it, but
+// WireGuard's, of which each has its own.
+func (v *validator) port(w wires, i int, path string, port uint16, kind Encapsulation) {
+	first, taken := w.ports[port]
+	if taken && (first.kind != kind || kind == EncapsulationWireGuard) {
+		v.errorf(path, "give each tunnel a port of its own", "%d is the port of tunnels[%d] already", port, first.tunnel)
+		return
+	}
+	if !taken {
+		w.ports[port] = portUse{i, kind}
+	}
 }
 
 type vxlanWire struct {
@@ -109,14 +130,20 @@ type vxlanWire struct {
 
 // wire checks that a tunnel cannot be taken for another.
 func (v *validator) wire(w wires, i int, path string, t Tunnel) {
-	if t.Encapsulation == EncapsulationWireGuard {
-		port := t.WireGuard.ListenPort
-		if first, taken := w.ports[port]; taken {
-			v.errorf(path+".wireguard.listen_port", "give each tunnel a port of its own", "%d is the port of tunnels[%d] already", port, max(first, -1-first))
+	switch t.Encapsulation {
+	case EncapsulationWireGuard:
+		v.port(w, i, path+".wireguard.listen_port", t.WireGuard.ListenPort, t.Encapsulation)
+		return
+	case EncapsulationIPsec:
+		at := netip.AddrPortFrom(t.Remote, t.IPsec.Port)
+		if first, taken := w.ipsec[at]; taken && t.Remote.IsValid() {
+			v.errorf(path+".ipsec.port", "tunnels to one peer differ by port", "%s on port %d is tunnels[%d] already", t.Remote, t.IPsec.Port, first)
 			return
 		}
-		w.ports[port] = i
+		w.ipsec[at] = i
+		v.port(w, i, path+".ipsec.port", t.IPsec.Port, t.Encapsulation)
 		return
+	case EncapsulationVXLAN:
 	}
 	x := vxlanWire{t.VXLAN.VNI, t.Remote, t.VXLAN.Port}
 	if x.vni == 0 || !x.remote.IsValid() || x.port == 0 {
@@ -127,11 +154,7 @@ func (v *validator) wire(w wires, i int, path string, t Tunnel) {
 		return
 	}
 	w.vxlan[x] = i
-	if first, taken := w.ports[x.port]; taken && first >= 0 {
-		v.errorf(path+".vxlan.port", "give each tunnel a port of its own", "%d is the port of tunnels[%d] already", x.port, first)
-		return
-	}
-	w.ports[x.port] = -1 - i
+	v.port(w, i, path+".vxlan.port", x.port, EncapsulationVXLAN)
 }
 
 // tunnelName checks a tunnel's name, which becomes an interface's.
@@ -190,8 +213,8 @@ func (v *validator) mtu(path string, t Tunnel) {
 
 // Overhead is how many bytes the outer packet is larger than the largest inner
 // one: the outer IP and UDP headers, and VXLAN with, but for GPE, the inner
-// Ethernet header, or WireGuard's header and tag. (WireGuard's padding never goes
-// beyond the tunnel's MTU.)
+// Ethernet header, or WireGuard's header and tag (its padding never goes beyond
+// the tunnel's MTU), or ESP's header, counter, longest padding, trailer and tag.
 func (t Tunnel) Overhead() int {
 	n := 20 + 8
 	if t.Remote.Is6() {
@@ -200,6 +223,8 @@ func (t Tunnel) Overhead() int {
 	switch {
 	case t.Encapsulation == EncapsulationWireGuard:
 		return n + 16 + 16
+	case t.Encapsulation == EncapsulationIPsec:
+		return n + 8 + 8 + 3 + 2 + 16
 	case t.VXLAN.GPE:
 		return n + 8
 	}
@@ -245,9 +270,9 @@ func (v *validator) wireguard(path string, t Tunnel) {
 // vxlan checks the keys of the encapsulation.
 func (v *validator) vxlan(path string, t Tunnel) {
 	x := t.VXLAN
-	if t.Encapsulation == EncapsulationWireGuard {
+	if t.Encapsulation == EncapsulationWireGuard || t.Encapsulation == EncapsulationIPsec {
 		if v.given(path + ".vxlan") {
-			v.errorf(path+".vxlan", "remove it, or give encapsulation: vxlan", "the tunnel's encapsulation is wireguard")
+			v.errorf(path+".vxlan", "remove it, or give encapsulation: vxlan", "the tunnel's encapsulation is %s", t.Encapsulation)
 		}
 		return
 	}

@@ -150,6 +150,8 @@ type Tunnel struct {
 	BFD *BFD `json:"bfd"`
 	// WireGuard is null for other encapsulations.
 	WireGuard *WireGuard `json:"wireguard"`
+	// IPsec is null for other encapsulations.
+	IPsec *IPsec `json:"ipsec"`
 	// Rebuilt counts how often the device had to be made anew because it had vanished.
 	Rebuilt uint64 `json:"rebuilt"`
 }

@@ -115,6 +115,18 @@ func (f *fakeDaemon) Drain(_ context.Context, back bool) (Drained, error) {
 	return d, f.err
 }
 
+func (f *fakeDaemon) Rekey(_ context.Context, tunnel string, ike bool) (IPsecDone, error) {
+	done := "child"
+	if ike {
+		done = "ike"
+	}
+	return IPsecDone{Version: V1(), Tunnel: tunnel, Done: done}, f.err
+}
+
+func (f *fakeDaemon) Terminate(_ context.Context, tunnel string) (IPsecDone, error) {
+	return IPsecDone{Version: V1(), Tunnel: tunnel, Done: "terminated"}, f.err
+}
+
 func (f *fakeDaemon) Events() *events.Log { return &f.log }
 
 func (f *fakeDaemon) Ping(ctx context.Context, q PingQuery, each func(PingRound)) (Pinged, error) {

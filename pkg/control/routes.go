@@ -21,20 +21,22 @@ type endpoint struct {
 
 func (s *Server) endpoints() map[string]endpoint {
 	return map[string]endpoint{
-		"/v1/status":     {http.MethodGet, nil, s.status},
-		"/v1/tunnels":    {http.MethodGet, nil, s.tunnels},
-		"/v1/bgp":        {http.MethodGet, nil, s.sessions},
-		"/v1/bgp/routes": {http.MethodGet, []string{"direction", "peer"}, s.bgpRoutes},
-		"/v1/routes":     {http.MethodGet, nil, s.routes},
-		"/v1/explain":    {http.MethodGet, []string{"target", "from"}, s.explain},
-		"/v1/events":     {http.MethodGet, []string{"since", "follow"}, s.events},
-		"/v1/reload":     {http.MethodPost, nil, s.reload},
-		"/v1/ping":       {http.MethodPost, []string{"tunnel", "count", "interval_ms", "size"}, s.ping},
-		"/v1/pmtu":       {http.MethodPost, []string{"tunnel"}, s.pmtu},
-		"/v1/trace":      {http.MethodPost, []string{"target", "from"}, s.trace},
-		"/v1/capture":    {http.MethodPost, []string{"tunnel", "layer", "filter", "count", "duration_ms", "snaplen"}, s.capture},
-		"/v1/drain":      {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), false) }},
-		"/v1/undrain":    {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), true) }},
+		"/v1/status":          {http.MethodGet, nil, s.status},
+		"/v1/tunnels":         {http.MethodGet, nil, s.tunnels},
+		"/v1/bgp":             {http.MethodGet, nil, s.sessions},
+		"/v1/bgp/routes":      {http.MethodGet, []string{"direction", "peer"}, s.bgpRoutes},
+		"/v1/routes":          {http.MethodGet, nil, s.routes},
+		"/v1/explain":         {http.MethodGet, []string{"target", "from"}, s.explain},
+		"/v1/events":          {http.MethodGet, []string{"since", "follow"}, s.events},
+		"/v1/reload":          {http.MethodPost, nil, s.reload},
+		"/v1/ping":            {http.MethodPost, []string{"tunnel", "count", "interval_ms", "size"}, s.ping},
+		"/v1/pmtu":            {http.MethodPost, []string{"tunnel"}, s.pmtu},
+		"/v1/trace":           {http.MethodPost, []string{"target", "from"}, s.trace},
+		"/v1/capture":         {http.MethodPost, []string{"tunnel", "layer", "filter", "count", "duration_ms", "snaplen"}, s.capture},
+		"/v1/ipsec/rekey":     {http.MethodPost, []string{"tunnel", "sa"}, s.rekey},
+		"/v1/ipsec/terminate": {http.MethodPost, []string{"tunnel"}, s.terminate},
+		"/v1/drain":           {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), false) }},
+		"/v1/undrain":         {http.MethodPost, nil, func(r *http.Request, _ url.Values) (any, error) { return s.daemon.Drain(r.Context(), true) }},
 	}
 }
 

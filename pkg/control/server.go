@@ -46,6 +46,7 @@ type Daemon interface {
 	// Events remembers what happened.
 	Events() *events.Log
 	Prober
+	Keyer
 }
 
 // Error is a failure with the code that the client is told.

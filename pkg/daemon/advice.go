@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/transitd/transitd/bgp"
 	"github.com/transitd/transitd/bgp/policy"
@@ -21,7 +22,12 @@ func (s *snapshot) advice() []control.Advice {
 		if w := keyLogWarning(t); w != "" {
 			add(w, "systemctl restart transitd # without --keylog, then delete the files")
 		}
+		if w := certificateWarning(t, time.Now()); w != "" {
+			add(w, "transitctl tunnel # then renew it and transitctl reload")
+		}
 		switch w := s.tunnelWarning(t); {
+		case w != "" && t.IPsec != nil && !t.IPsec.Up:
+			add(w, "transitctl tunnel %s", t.Plan.Name)
 		case w != "" && s.Symptoms[t.Plan.Name].CameBack > 0:
 			add(w, "transitctl audit --live")
 		case t.Err != nil || !t.Present:

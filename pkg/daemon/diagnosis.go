@@ -24,7 +24,7 @@ type symptoms struct {
 const silence = 3 * time.Second
 
 // diagnosis says in words why nothing gets through a tunnel whose device is
-// there, as far as this end can know; why WireGuard is not up is its own to say.
+// there, as far as this end can know; why WireGuard or IPsec is not up is its own to say.
 // It is empty if something does get through: BGP alone is at fault then.
 func diagnosis(t TunnelView, x symptoms, b bfd.Status) string {
 	peer, now := t.Plan.Pump.Remote, time.Now()
@@ -37,6 +37,10 @@ func diagnosis(t TunnelView, x symptoms, b bfd.Status) string {
 		return t.WireGuard.Why(now)
 	case t.WireGuard != nil && t.WireGuard.Refusal(now) != "":
 		return t.WireGuard.Refusal(now)
+	case t.IPsec != nil && !t.IPsec.Up:
+		return t.IPsec.Why(now)
+	case t.IPsec != nil && t.IPsec.Refusal(now) != "":
+		return t.IPsec.Refusal(now)
 	case x.Arrived == 0 && x.For >= silence:
 		return fmt.Sprintf("nothing arrives from %s: the peer or its daemon is down, or UDP port %d is blocked on the way here", peer.Addr(), t.Plan.Endpoint.Local.Port())
 	case x.Arrived > 0 && x.For >= silence && (!t.Up || deaf(b)):

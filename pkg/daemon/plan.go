@@ -15,6 +15,7 @@ import (
 	"github.com/transitd/transitd/pkg/azure"
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/stamp"
+	"github.com/transitd/transitd/tunnel/ike"
 	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/vxlan"
@@ -69,6 +70,7 @@ type TunnelPlan struct {
 	Pump          pump.TunnelConfig   // without a codec
 	VXLAN         *vxlan.Config       // the codec: this one
 	WireGuard     *wireguard.Config   // or this one, without a key log
+	IPsec         *ike.Config         // or this one, without randomness and a key log
 	Sibling       bool                // leads to another NVA of our own site
 	BFD           *BFDTimers          // nil: not used
 	Path          pmtud.Config        // without a log
@@ -207,9 +209,12 @@ func (b *planner) tunnel(i int) {
 	if t.BFD.Enabled {
 		p.BFD = &BFDTimers{Interval: t.BFD.Interval.Std(), Multiplier: t.BFD.Multiplier}
 	}
-	if t.Encapsulation == config.EncapsulationWireGuard {
+	switch t.Encapsulation {
+	case config.EncapsulationWireGuard:
 		b.wireguard(path+".wireguard", t, local, &p)
-	} else {
+	case config.EncapsulationIPsec:
+		b.ipsec(path+".ipsec", t, local, &p)
+	case config.EncapsulationVXLAN:
 		b.vxlan(path, t, local, &p)
 	}
 	b.p.Tunnels = append(b.p.Tunnels, p)

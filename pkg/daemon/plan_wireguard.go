@@ -45,8 +45,12 @@ func (b *planner) wireguard(path string, t *config.Tunnel, local netip.Addr, p *
 }
 
 // rekeyed reports whether nothing but keys differs between two plans of a
-// tunnel: what a running WireGuard device can take.
+// tunnel, or what IPsec agrees to: what a running device can take.
 func (t TunnelPlan) rekeyed(to TunnelPlan) bool {
+	if t.IPsec != nil && to.IPsec != nil && t.IPsec.Local == to.IPsec.Local && t.IPsec.Remote == to.IPsec.Remote {
+		to.IPsec = t.IPsec
+		return equal(t.device(), to.device())
+	}
 	if t.WireGuard == nil || to.WireGuard == nil {
 		return false
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/pkg/stamp"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/ike"
 	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/wireguard"
@@ -80,9 +81,10 @@ func (d *recordedDevice) Stats() tunnel.Stats          { return tunnel.Stats{} }
 func (d *recordedDevice) Up() bool                     { return true }
 func (d *recordedDevice) WireGuard() *wireguard.Status { return nil }
 func (d *recordedDevice) ForeignVNI() uint32           { return 0 }
+func (d *recordedDevice) IPsec() *ike.Status           { return nil }
 func (d *recordedDevice) Quality() stamp.Stats         { return stamp.Stats{} }
 func (d *recordedDevice) Loops() (uint64, *pump.Loop)  { return 0, nil }
-func (d *recordedDevice) Rekey(wireguard.Config) error { return nil }
+func (d *recordedDevice) Reconfigure(TunnelPlan) error { return nil }
 
 func (r *recorder) open(p TunnelPlan) (device, error) {
 	if err := r.note("open %s", p.Name); err != nil {

@@ -110,6 +110,9 @@ func tunnelStatus(t TunnelView) control.Tunnel {
 	if w := t.WireGuard; w != nil {
 		c.WireGuard = wireguardStatus(w)
 	}
+	if x := t.IPsec; x != nil {
+		c.IPsec = ipsecStatus(x)
+	}
 	if q := t.Quality; q.Received > 0 {
 		rtt, loss := micros(q.Median), q.Loss
 		c.RTTMicros, c.Loss, c.Quality = &rtt, &loss, qualityStatus(q)
@@ -126,8 +129,10 @@ func (s *snapshot) health() (control.Health, []string) {
 	warnings := []string{}
 	tunnelsUp := 0
 	for _, t := range s.Tunnels {
-		if w := keyLogWarning(t); w != "" {
-			warnings = append(warnings, w)
+		for _, w := range []string{keyLogWarning(t), certificateWarning(t, time.Now())} {
+			if w != "" {
+				warnings = append(warnings, w)
+			}
 		}
 		if w := s.tunnelWarning(t); w != "" {
 			warnings = append(warnings, w)
@@ -246,7 +251,7 @@ func mtuNote(t TunnelView) string {
 
 // keyLogWarning is loud, because who has forgotten the flag would not notice.
 func keyLogWarning(t TunnelView) string {
-	if t.WireGuard == nil || !t.WireGuard.KeyLogged {
+	if (t.WireGuard == nil || !t.WireGuard.KeyLogged) && (t.IPsec == nil || !t.IPsec.KeyLogged) {
 		return ""
 	}
 	return fmt.Sprintf("tunnel %s: its secrets are being written to a file (--keylog): whoever has it can read the traffic", t.Plan.Name)

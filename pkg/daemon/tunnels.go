@@ -13,6 +13,7 @@ import (
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/stamp"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/ike"
 	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/vxlan"
@@ -25,12 +26,13 @@ type device interface {
 	Stats() tunnel.Stats
 	// Up reports whether the device is there and the peer is resolved.
 	Up() bool
-	// WireGuard describes keys and handshakes, nil where there are none; Rekey
-	// takes others.
+	// WireGuard and IPsec describe keys and how they were agreed on, nil where
+	// there are none; Reconfigure takes others.
 	WireGuard() *wireguard.Status
+	IPsec() *ike.Status
 	// ForeignVNI is the last VNI that the peer sent and that is not the tunnel's, 0: none.
 	ForeignVNI() uint32
-	Rekey(c wireguard.Config) error
+	Reconfigure(p TunnelPlan) error
 	// Path is what is known of the path's MTU, and Measure finds it out now.
 	Path() pmtud.Status
 	// Quality is what the last probes say of round trip, loss and jitter.
@@ -72,8 +74,9 @@ type TunnelView struct {
 	Err     error
 	Rebuilt uint64
 	Stats   tunnel.Stats
-	// WireGuard is nil for other encapsulations.
+	// WireGuard is nil for other encapsulations, and so is IPsec.
 	WireGuard *wireguard.Status
+	IPsec     *ike.Status
 	// ForeignVNI is a VNI that the peer sends and that is not the tunnel's, 0: none.
 	ForeignVNI uint32
 	// Path is what is known of the path's MTU.
@@ -116,7 +119,7 @@ func (s *tunnelSet) rekey(p TunnelPlan) error {
 		if sl.dev == nil {
 			return nil // made with them, when it can be made
 		}
-		if err := sl.dev.Rekey(*p.WireGuard); err != nil {
+		if err := sl.dev.Reconfigure(p); err != nil {
 			return fmt.Errorf("change the keys of tunnel %s: %w", p.Name, err)
 		}
 	}
@@ -214,6 +217,7 @@ func (s *tunnelSet) views() []TunnelView {
 			v.Present = err == nil && sl.is(index)
 			v.Up = v.Present && sl.dev.Up()
 			v.Loops, v.Loop = sl.dev.Loops()
+			v.IPsec = sl.dev.IPsec()
 			v.WireGuard, v.ForeignVNI, v.Path, v.Quality = sl.dev.WireGuard(), sl.dev.ForeignVNI(), sl.dev.Path(), sl.dev.Quality()
 		}
 		views[i] = v
@@ -363,13 +367,10 @@ func (t *sharedTunnel) Measure(ctx context.Context, progress func(string)) (pmtu
 }
 
 // WireGuard describes the tunnel's keys and handshakes, nil if it has none.
-func (t *sharedTunnel) WireGuard() *wireguard.Status {
-	if t.engine == nil {
-		return nil
-	}
-	s := t.engine.device.Status()
-	return &s
-}
+func (t *sharedTunnel) WireGuard() *wireguard.Status { return t.engine.wireguardStatus() }
+
+// IPsec describes the tunnel's SAs, nil if it has none.
+func (t *sharedTunnel) IPsec() *ike.Status { return t.engine.ipsecStatus() }
 
 // ForeignVNI is the last VNI that the peer sent and that is not the tunnel's, 0: none.
 func (t *sharedTunnel) ForeignVNI() uint32 {
@@ -379,8 +380,8 @@ func (t *sharedTunnel) ForeignVNI() uint32 {
 	return 0
 }
 
-// Rekey takes other keys while packets go on.
-func (t *sharedTunnel) Rekey(c wireguard.Config) error { return t.engine.device.Reconfigure(c) }
+// Reconfigure takes other keys while packets go on.
+func (t *sharedTunnel) Reconfigure(p TunnelPlan) error { return t.engine.reconfigure(p) }
 
 // Close ends the tunnel, and its endpoint if it was the last one.
 func (t *sharedTunnel) Close() error {

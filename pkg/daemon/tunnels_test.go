@@ -10,6 +10,7 @@ import (
 
 	"github.com/transitd/transitd/pkg/stamp"
 	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/ike"
 	"github.com/transitd/transitd/tunnel/pmtud"
 	"github.com/transitd/transitd/tunnel/pump"
 	"github.com/transitd/transitd/tunnel/wireguard"
@@ -28,13 +29,14 @@ func (d *fakeDevice) Stats() tunnel.Stats          { return d.stats }
 func (d *fakeDevice) Up() bool                     { return d.up }
 func (d *fakeDevice) WireGuard() *wireguard.Status { return nil }
 func (d *fakeDevice) ForeignVNI() uint32           { return 0 }
+func (d *fakeDevice) IPsec() *ike.Status           { return nil }
 func (d *fakeDevice) Quality() stamp.Stats         { return stamp.Stats{} }
 func (d *fakeDevice) Loops() (uint64, *pump.Loop)  { return 0, nil }
 func (d *fakeDevice) Path() pmtud.Status           { return pmtud.Status{} }
 func (d *fakeDevice) Measure(context.Context, func(string)) (pmtud.Result, error) {
 	return pmtud.Result{}, d.err
 }
-func (d *fakeDevice) Rekey(wireguard.Config) error { return nil }
+func (d *fakeDevice) Reconfigure(TunnelPlan) error { return nil }
 
 // bench makes the devices of a tunnelSet and is the kernel's list of them.
 type bench struct {

@@ -86,7 +86,7 @@ const (
 
 // allSeries are all metrics of a node, in the order of the documentation.
 func allSeries() []series {
-	return slices.Concat(nodeSeries(), tunnelSeries(), bfdSeries(), bgpSeries(), routeSeries())
+	return slices.Concat(nodeSeries(), tunnelSeries(), ipsecSeries(), bfdSeries(), bgpSeries(), routeSeries())
 }
 
 func nodeSeries() []series {
@@ -211,6 +211,48 @@ func bfdSeries() []series {
 		{"transitd_bfd_flaps_total", "How often BFD in the tunnel left the state up.", counter, tunnel, ofBFD(func(b *control.BFD) float64 { return float64(b.Flaps) })},
 		{"transitd_bfd_interval_seconds", "Interval of the BFD packets that are sent.", gauge, tunnel, ofBFD(func(b *control.BFD) float64 { return seconds(b.IntervalUS) })},
 		{"transitd_bfd_detection_seconds", "Time without a BFD packet after which the tunnel counts as dead.", gauge, tunnel, ofBFD(func(b *control.BFD) float64 { return seconds(b.DetectUS) })},
+	}
+}
+
+// ofIPsec makes the values of each IPsec tunnel.
+func ofIPsec(value func(s *control.IPsec) float64) func(*view, adder) {
+	return func(v *view, add adder) {
+		for _, t := range v.status.Tunnels {
+			if t.IPsec != nil {
+				add(value(t.IPsec), t.Name)
+			}
+		}
+	}
+}
+
+func ipsecSeries() []series {
+	tunnel := []string{"tunnel"}
+	return []series{
+		{"transitd_ipsec_rekeys_total", "SAs replaced by new ones, by kind: ike or child.", counter, []string{"tunnel", "sa"}, func(v *view, add adder) {
+			for _, t := range v.status.Tunnels {
+				if t.IPsec != nil {
+					add(float64(t.IPsec.IKERekeys), t.Name, "ike")
+					add(float64(t.IPsec.ChildRekeys), t.Name, "child")
+				}
+			}
+		}},
+		{"transitd_ipsec_established_total", "IKE SAs made anew, by either side.", counter, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.Established) })},
+		{"transitd_ipsec_timeouts_total", "IKE SAs given up because the peer did not answer.", counter, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.TimedOut) })},
+		{"transitd_ipsec_refused_messages_total", "IKE messages that were not what they should be.", counter, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.Refused) })},
+		{"transitd_ipsec_half_open", "IKE SAs that the peer has begun and not finished.", gauge, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.HalfOpen) })},
+		{"transitd_ipsec_certificate_expiry_seconds", "Time until a certificate ends, ours (local) or the peer's (peer); negative afterwards, absent without certificates.", gauge, []string{"tunnel", "end"}, func(v *view, add adder) {
+			for _, t := range v.status.Tunnels {
+				if t.IPsec == nil {
+					continue
+				}
+				if s := t.IPsec.CertificateExpiresS; s != nil {
+					add(float64(*s), t.Name, "local")
+				}
+				if s := t.IPsec.PeerCertificateExpiresS; s != nil {
+					add(float64(*s), t.Name, "peer")
+				}
+			}
+		}},
 	}
 }
 

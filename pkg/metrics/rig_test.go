@@ -20,7 +20,7 @@ func (n *node) Events() *events.Log          { return &n.log }
 
 // full is a node on which every metric has a value, each another one.
 func full() *node {
-	rtt, loss := uint64(1500), 0.25
+	rtt, loss, ours, theirs := uint64(1500), 0.25, int64(29), int64(-30)
 	n := &node{ready: true, status: control.Status{
 		Node:   control.Node{Name: "hub-nva", ASN: 64512, Site: "hub", Version: "v1", UptimeS: 77},
 		Health: control.HealthDegraded,
@@ -30,7 +30,10 @@ func full() *node {
 				TXPackets: 1, TXBytes: 2, RXPackets: 3, RXBytes: 4, Drops: map[string]uint64{"too_big": 5, "short": 6}, Rebuilt: 7,
 				BFD: &control.BFD{State: "up", IntervalUS: 300_000, DetectUS: 900_000, Flaps: 8},
 			},
-			{Name: "tr1", Encapsulation: "vxlan", State: control.TunnelDown, Remote: "10.1.2.5", MTU: 1300, Drops: map[string]uint64{}},
+			{
+				Name: "tr1", Encapsulation: "ipsec", State: control.TunnelDown, Remote: "10.1.2.5", MTU: 1300, Drops: map[string]uint64{},
+				IPsec: &control.IPsec{IKERekeys: 23, ChildRekeys: 24, Established: 25, TimedOut: 26, Refused: 27, HalfOpen: 28, CertificateExpiresS: &ours, PeerCertificateExpiresS: &theirs},
+			},
 		},
 		BGP: []control.Session{
 			{Peer: "10.0.1.4", Name: "ars", Role: "route-server", ASN: 65515, State: "established", Received: 9, Accepted: 8, Announced: 10, UptimeS: 11, Malformed: 12, Flaps: 13},

@@ -76,6 +76,14 @@ func (s *stage) Reload(context.Context, control.ReloadRequest) (control.Reload, 
 	panic("the web server reloaded the node")
 }
 
+func (s *stage) Rekey(context.Context, string, bool) (control.IPsecDone, error) {
+	return control.IPsecDone{}, nil
+}
+
+func (s *stage) Terminate(context.Context, string) (control.IPsecDone, error) {
+	return control.IPsecDone{}, nil
+}
+
 func (s *stage) Drain(context.Context, bool) (control.Drained, error) {
 	panic("the web server drained the node")
 }

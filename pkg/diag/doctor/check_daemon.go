@@ -55,6 +55,9 @@ func (d *doctor) checkDrops() {
 				d.ok(c.id, t.Name, "%d packets for %s: not any more (they %s)", n, t.Name, c.what)
 			}
 		}
+		if x := t.IPsec; x != nil && x.Why != "" {
+			d.find(DropsKey, SeverityError, t.Name, "transitctl tunnel # at both ends: proposals, identities and selectors have to fit", "%s is not up: %s", t.Name, x.Why)
+		}
 		if w := t.WireGuard; w != nil && w.Why != "" {
 			d.find(DropsKey, SeverityError, t.Name, "transitctl keygen --public KEYFILE # at both ends: each one's is the other's peer_public_key", "%s is not up: %s", t.Name, w.Why)
 		}

@@ -68,6 +68,9 @@ func FromConfig(c *config.Config) Node {
 			Address: t.Address.Addr(), Peer: t.PeerAddress, IPv6: t.Address6.IsValid(), BFD: t.BFD.Enabled,
 			Port: t.VXLAN.Port, PeerPort: t.VXLAN.Port,
 		}
+		if t.Encapsulation == config.EncapsulationIPsec {
+			x.Port, x.PeerPort = t.IPsec.Port, t.IPsec.PeerPort
+		}
 		if t.Encapsulation == config.EncapsulationWireGuard {
 			x.Port, x.PeerPort = t.WireGuard.ListenPort, t.WireGuard.PeerPort
 		}

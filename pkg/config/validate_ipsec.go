@@ -1,0 +1,85 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/transitd/transitd/pkg/azure"
+)
+
+// ipsec checks the keys of the encapsulation. Whether proposals and identities
+// can be understood is for who uses them.
+func (v *validator) ipsec(path string, t Tunnel) {
+	x := t.IPsec
+	path += ".ipsec"
+	switch is := t.Encapsulation == EncapsulationIPsec; {
+	case !v.given(path):
+		if is {
+			v.errorf(path, "add ipsec: {psk_file: /etc/transitd/tr0.psk}, or certificates", "missing")
+		}
+		return
+	case !is:
+		v.errorf(path, "add encapsulation: ipsec, or remove it", "the tunnel's encapsulation is %s", t.Encapsulation)
+		return
+	}
+	v.ipsecSecrets(path, x)
+	for _, p := range []struct {
+		key  string
+		port uint16
+	}{{".port", x.Port}, {".peer_port", x.PeerPort}} {
+		switch {
+		case p.port == azure.ReservedUDPPort && v.given(path+p.key):
+			v.errorf(path+p.key, "4500 is the usual one", "Azure's host drops UDP port %d", p.port)
+		case p.port == 500: // RFC 3948, section 2.2: ESP in UDP needs the port that has the marker
+			v.errorf(path+p.key, "4500 is the usual one", "500 carries IKE only, and this port carries ESP as well")
+		}
+	}
+	v.span(path+".ike_lifetime", x.IKELifetime, 5*time.Minute, 24*time.Hour)
+	v.span(path+".child_lifetime", x.ChildLifetime, time.Minute, 24*time.Hour)
+	if x.DPDDelay != 0 {
+		v.span(path+".dpd_delay", x.DPDDelay, time.Second, 10*time.Minute)
+	}
+	v.selectors(path+".local_ts", x.LocalTS)
+	v.selectors(path+".remote_ts", x.RemoteTS)
+}
+
+// ipsecSecrets checks how the two ends prove who they are.
+func (v *validator) ipsecSecrets(path string, x IPsec) {
+	files := []struct{ key, name string }{
+		{".psk_file", x.PSKFile}, {".cert_file", x.CertFile}, {".key_file", x.KeyFile}, {".ca_file", x.CAFile}, {".ppk_file", x.PPKFile},
+	}
+	for _, f := range files {
+		v.secretFile(path+f.key, f.name)
+	}
+	certificates := 0
+	for _, f := range files[1:4] {
+		if f.name != "" {
+			certificates++
+		}
+	}
+	switch {
+	case x.PSKFile == "" && certificates == 0:
+		v.errorf(path, "add psk_file, or cert_file, key_file and ca_file", "there is nothing by which the two ends prove who they are")
+	case x.PSKFile != "" && certificates > 0:
+		v.errorf(path+".psk_file", "remove it, or the certificates", "there are certificates as well")
+	case certificates > 0 && certificates < 3:
+		v.errorf(path, "certificates need all of cert_file, key_file and ca_file", "one of cert_file, key_file and ca_file is missing")
+	}
+	switch {
+	case x.PPKFile != "" && x.PPKID == "":
+		v.errorf(path+".ppk_file", "add ppk_id, the same at both ends", "ppk_id is missing")
+	case x.PPKFile == "" && x.PPKID != "":
+		v.errorf(path+".ppk_id", "add ppk_file, or remove it", "ppk_file is missing")
+	}
+}
+
+// selectors checks a list of prefixes that may go through.
+func (v *validator) selectors(path string, list []netip.Prefix) {
+	seen := map[netip.Prefix]bool{}
+	for _, p := range list {
+		if seen[p] {
+			v.errorf(path, "name each once", "%s stands there twice", p)
+		}
+		seen[p] = true
+	}
+}

@@ -1,0 +1,216 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/transitd/transitd/pkg/config"
+	"github.com/transitd/transitd/pkg/secret"
+	"github.com/transitd/transitd/tunnel/ike"
+	"github.com/transitd/transitd/tunnel/ike/auth"
+	"github.com/transitd/transitd/tunnel/ike/message"
+	"github.com/transitd/transitd/tunnel/ike/suite"
+)
+
+const (
+	// leastPSK is the least length of a preshared key in bytes: shorter ones are guessed.
+	leastPSK = 16
+	// maxPEM is more than any chain of certificates has, in bytes.
+	maxPEM = 256 << 10
+)
+
+// ipsec adds the keys and the ports of an IPsec tunnel.
+func (b *planner) ipsec(path string, t *config.Tunnel, local netip.Addr, p *TunnelPlan) {
+	x := &t.IPsec
+	p.Endpoint.Local = netip.AddrPortFrom(local, x.Port)
+	p.Pump.Remote = netip.AddrPortFrom(t.Remote, x.PeerPort)
+	p.Pump.SourcePorts, p.Pump.FromEndpoint = x.Paths, x.Paths == 1
+	before := len(b.errs)
+	c := &ike.Config{
+		Local: p.Endpoint.Local, Remote: p.Pump.Remote, Initiate: x.Initiate, PPKID: x.PPKID,
+		IKELifetime: x.IKELifetime.Std(), ChildLifetime: x.ChildLifetime.Std(), DPDDelay: x.DPDDelay.Std(),
+		LocalTS: b.selectors(x.LocalTS), RemoteTS: b.selectors(x.RemoteTS),
+	}
+	c.LocalID = b.identity(path+".local_id", x.LocalID, local)
+	c.RemoteID = b.identity(path+".remote_id", x.RemoteID, t.Remote)
+	c.IKE = b.proposals(path+".ike_proposals", message.ProtocolIKE, x.IKEProposals)
+	c.ESP = b.proposals(path+".esp_proposals", message.ProtocolESP, x.ESPProposals)
+	if x.PSKFile != "" {
+		c.PSK = b.line(path+".psk_file", x.PSKFile)
+	}
+	if x.PPKFile != "" {
+		c.PPK = b.line(path+".ppk_file", x.PPKFile)
+	}
+	if x.CertFile != "" {
+		b.certificates(path, x, c)
+	}
+	if len(b.errs) == before {
+		check := *c
+		check.Random = rand.Reader
+		if err := check.Check(); err != nil {
+			b.fail(path, "", "%v", err)
+		}
+	}
+	p.IPsec = c
+}
+
+// selectors are those of prefixes; none are all.
+func (b *planner) selectors(list []netip.Prefix) (out []message.Selector) {
+	if len(list) == 0 {
+		list = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+	}
+	for _, p := range list {
+		out = append(out, message.SelectorOf(p))
+	}
+	return out
+}
+
+// identity reads an identity; an empty one is the address.
+func (b *planner) identity(path, text string, or netip.Addr) auth.Identity {
+	if text == "" {
+		text = or.String()
+	}
+	id, err := auth.ParseIdentity(text)
+	if err != nil {
+		b.fail(path, "an IP address, a host name, user@host, or a distinguished name as CN=hub-nva, O=Example", "%v", err)
+	}
+	return id
+}
+
+func (b *planner) proposals(path string, protocol message.Protocol, texts []string) []suite.Proposal {
+	if len(texts) == 0 {
+		texts = suite.DefaultTexts(protocol)
+	}
+	list, err := suite.ParseList(protocol, texts)
+	if err != nil {
+		b.fail(path, "as strongSwan spells them: "+suite.DefaultTexts(protocol)[0], "%v", err)
+	}
+	return list
+}
+
+// line is the first line of a file with a secret.
+func (b *planner) line(path, file string) []byte {
+	text, err := secret.Read(file)
+	if err != nil {
+		b.fail(path, "chmod 0600 "+file, "%v", err)
+		return nil
+	}
+	first, _, _ := bytes.Cut(text, []byte("\n"))
+	first = bytes.TrimSuffix(first, []byte("\r"))
+	if len(first) < leastPSK {
+		b.fail(path, "openssl rand -base64 32 makes a good one", "%s: the first line has %d bytes, %d are the least", file, len(first), leastPSK)
+		return nil
+	}
+	return bytes.Clone(first)
+}
+
+// certificates reads our certificate, its key, and the authorities.
+func (b *planner) certificates(path string, x *config.IPsec, c *ike.Config) {
+	var err error
+	if c.Certificates, err = readCertificates(x.CertFile); err != nil {
+		b.fail(path+".cert_file", "", "%v", err)
+	}
+	if c.Authorities, err = readCertificates(x.CAFile); err != nil {
+		b.fail(path+".ca_file", "", "%v", err)
+	}
+	if c.Key, err = readKey(x.KeyFile); err != nil {
+		b.fail(path+".key_file", "", "%v", err)
+	}
+	if len(c.Certificates) == 0 || c.Key == nil {
+		return
+	}
+	ours := c.Certificates[0]
+	public, ok := c.Key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	switch {
+	case !ok || !public.Equal(ours.PublicKey):
+		b.fail(path+".key_file", "", "%s is not the key of the certificate in %s", x.KeyFile, x.CertFile)
+	case c.LocalID.Names(ours) != nil:
+		b.fail(path+".local_id", "the peer will refuse it", "%v", c.LocalID.Names(ours))
+	}
+	if err := auth.CheckKey(ours.PublicKey); err != nil {
+		b.fail(path+".cert_file", "", "%v", err)
+	}
+}
+
+func readCertificates(file string) (out []*x509.Certificate, err error) {
+	text, err := readLimited(file)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		block, rest := pem.Decode(text)
+		if block == nil {
+			break
+		}
+		text = rest
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		out = append(out, c)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s has no certificate (-----BEGIN CERTIFICATE-----)", file)
+	}
+	return out, nil
+}
+
+func readLimited(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read certificates: %w", err)
+	case info.Size() > maxPEM:
+		return nil, fmt.Errorf("%s has %d bytes, %d are the most", file, info.Size(), maxPEM)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read certificates: %w", err)
+	}
+	return text, nil
+}
+
+// readKey reads a private key: PKCS #8, or the older forms of RSA and EC keys.
+func readKey(file string) (crypto.Signer, error) {
+	text, err := secret.Read(file)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	for block != nil && block.Type == "EC PARAMETERS" {
+		_, text, _ = bytes.Cut(text, []byte("-----END EC PARAMETERS-----"))
+		block, _ = pem.Decode(text)
+	}
+	if block == nil {
+		return nil, fmt.Errorf("%s has no private key in PEM", file)
+	}
+	var key any
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	default:
+		return nil, fmt.Errorf("%s has a %s, not a private key without a passphrase", file, block.Type)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: the private key cannot be read", file) // the error may have parts of it
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, errors.New(file + ": the key cannot sign")
+	}
+	return signer, nil
+}
