@@ -20,7 +20,7 @@ import (
 
 // addOptions adds the flags that say what is built.
 func addOptions(c *cobra.Command, o *lab.Options) {
-	c.Flags().StringVar((*string)(&o.Encapsulation), "encapsulation", string(lab.VXLAN), "between the NVAs: none, vxlan, wireguard (ipsec: not in this version)")
+	c.Flags().StringVar((*string)(&o.Encapsulation), "encapsulation", string(lab.VXLAN), "between the NVAs: none, vxlan, wireguard or ipsec")
 	c.Flags().StringVar((*string)(&o.Edge), "edge", string(lab.Embedded), "AVS' and the customer's router: gobgp (embedded, needs nothing), bird, frr")
 	c.Flags().StringVar(&o.Transitd, "transitd", "", "the daemon's binary (default: beside transitlab, then PATH)")
 	c.Flags().DurationVar(&o.SDNDelay, "sdn-delay", lab.DefaultSDNDelay, "from a Route Server's change to programmed NICs; 24 to 39 s in Azure")

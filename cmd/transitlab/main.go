@@ -44,8 +44,6 @@ func run(ctx context.Context, args []string) int {
 	switch {
 	case coded != nil:
 		return coded.code
-	case errors.Is(err, lab.ErrNotInThisVersion):
-		return exitUsage
 	case errors.Is(err, lab.ErrNotUp):
 		return exitNotUp
 	}

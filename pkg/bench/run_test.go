@@ -37,7 +37,7 @@ func TestTestsOfProfiles(t *testing.T) {
 func TestEstimateOfTheDefaults(t *testing.T) {
 	t.Parallel()
 	o := Options{Subjects: Subjects(""), Profiles: Profiles(), Tests: DefaultTests(), Rounds: 5, Duration: 2 * time.Second}
-	if d := o.Estimate(); d < 5*time.Minute || d > 13*time.Minute {
+	if d := o.Estimate(); d < 5*time.Minute || d > 14*time.Minute {
 		t.Errorf("%s", d)
 	}
 }

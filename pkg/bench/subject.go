@@ -35,6 +35,7 @@ func Subjects(binary string) []Subject {
 		&raw{}, &kernelVXLAN{}, &wireguardGo{}, &strongSwan{},
 		&transitd{binary: binary, encapsulation: "vxlan", net: firstNet, port: 4789},
 		&transitd{binary: binary, encapsulation: "wireguard", net: firstNet + 1, port: 51821},
+		&transitd{binary: binary, encapsulation: "ipsec", net: firstNet + 2, port: 4501}, // strongSwan has 4500
 	}
 }
 

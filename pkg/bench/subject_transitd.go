@@ -24,7 +24,7 @@ type transitd struct {
 	procs         processes
 }
 
-// Name is "transitd-vxlan", "transitd-wireguard".
+// Name is "transitd-vxlan", "transitd-wireguard", "transitd-ipsec".
 func (s *transitd) Name() string { return "transitd-" + s.encapsulation }
 
 // Prepare looks for the daemon.
@@ -75,8 +75,16 @@ control: {socket: %s/transitd-%s.sock}
 // keys are each end's lines for the encapsulation. The port is not that of
 // another subject.
 func (s *transitd) keys(t *Testbed) (lines [2]string, err error) {
-	if s.encapsulation == "vxlan" {
+	switch s.encapsulation {
+	case "vxlan":
 		line := fmt.Sprintf("vxlan: {vni: 99, port: %d}", s.port)
+		return [2]string{line, line}, nil
+	case "ipsec":
+		file := filepath.Join(t.Dir, "transitd.psk")
+		if err := os.WriteFile(file, []byte(rand.Text()+"\n"), 0o600); err != nil {
+			return lines, fmt.Errorf("write a secret: %w", err)
+		}
+		line := fmt.Sprintf("ipsec: {psk_file: %s, port: %d, peer_port: %d}", file, s.port, s.port)
 		return [2]string{line, line}, nil
 	}
 	var public [2]string

@@ -84,7 +84,7 @@ func (l *Lab) Demo(ctx context.Context, o Options, a Audience) (Report, error) {
 		return Report{}, err
 	}
 	if o.Encapsulation == None {
-		return Report{}, errors.New("demo shows both, without encapsulation and with one: give the one with, --encapsulation vxlan or wireguard")
+		return Report{}, errors.New("demo shows both, without encapsulation and with one: give the one with, --encapsulation vxlan, wireguard or ipsec")
 	}
 	var err error
 	if o.Transitd, err = findTransitd(o); err != nil {

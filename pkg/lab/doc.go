@@ -31,5 +31,5 @@
 //
 // Timing as in Azure is a setting (the SDN's delay), not the default: a lab
 // that takes 39 s to program a NIC teaches nothing more than one that takes
-// 0.2 s. IPsec is not in this version.
+// 0.2 s.
 package lab

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// paths is over how many source ports a WireGuard tunnel of the lab spreads its flows.
+// paths is over how many source ports, or child SAs, an encrypting tunnel of the lab spreads its flows.
 const paths = 4
 
 // encapsulation is what a template asks for each tunnel's keys.
@@ -24,9 +24,18 @@ type encapsulation struct {
 // Keys are the lines that belong to the tunnel's encapsulation. Both ends of a
 // tunnel have its VNI, from which WireGuard's port comes.
 func (e encapsulation) Keys(remote string, vni int) (string, error) {
-	if e.kind != WireGuard {
-		return fmt.Sprintf("vxlan: {vni: %d}", vni), nil
+	switch e.kind {
+	case IPsec:
+		file, err := e.secret(vni)
+		return fmt.Sprintf("encapsulation: ipsec\n    ipsec: {psk_file: %s, paths: %d}", file, paths), err
+	case WireGuard:
+		return e.wireguard(remote, vni)
+	case None, VXLAN:
 	}
+	return fmt.Sprintf("vxlan: {vni: %d}", vni), nil
+}
+
+func (e encapsulation) wireguard(remote string, vni int) (string, error) {
 	peer, err := nvaAt(remote)
 	if err != nil {
 		return "", err
@@ -38,6 +47,15 @@ func (e encapsulation) Keys(remote string, vni int) (string, error) {
 	const indent = "\n    "
 	return "encapsulation: wireguard" + indent + fmt.Sprintf(
 		"wireguard: {private_key_file: %s, peer_public_key: %s, listen_port: %d, paths: %d}", e.keyFile(e.node), public, 51820+vni-7700, paths), nil
+}
+
+// secret is the file with what both ends of a tunnel know, which is made if it is not there.
+func (e encapsulation) secret(vni int) (string, error) {
+	file := e.state.file(fmt.Sprintf("%d.psk", vni))
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+		return file, err
+	}
+	return file, writeFile(file, []byte(rand.Text()+"\n"))
 }
 
 func (e encapsulation) keyFile(node string) string { return e.state.file(node + ".key") }

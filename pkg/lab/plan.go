@@ -29,6 +29,7 @@ const (
 	None      Encapsulation = "none"
 	VXLAN     Encapsulation = "vxlan"
 	WireGuard Encapsulation = "wireguard"
+	IPsec     Encapsulation = "ipsec"
 )
 
 // Edge is what runs on AVS' and the customer's routers.
@@ -44,11 +45,8 @@ const (
 
 // title is the name as people write it.
 func (e Encapsulation) title() string {
-	return map[Encapsulation]string{None: "no", VXLAN: "VXLAN", WireGuard: "WireGuard"}[e]
+	return map[Encapsulation]string{None: "no", VXLAN: "VXLAN", WireGuard: "WireGuard", IPsec: "IPsec"}[e]
 }
-
-// ErrNotInThisVersion is wrapped by the error for an encapsulation that is planned but not there.
-var ErrNotInThisVersion = errors.New("not in this version of transitlab")
 
 // Options are what a person chooses.
 type Options struct {
@@ -121,10 +119,8 @@ func (o *Options) Check() error {
 	switch {
 	case o.Scenario != AVSTransit && o.Scenario != DefaultRoute:
 		return fmt.Errorf("scenario %q is unknown: avs-transit or default-route", o.Scenario)
-	case o.Encapsulation == "ipsec":
-		return fmt.Errorf("encapsulation %s is %w: none, vxlan or wireguard", o.Encapsulation, ErrNotInThisVersion)
-	case !slices.Contains([]Encapsulation{None, VXLAN, WireGuard}, o.Encapsulation):
-		return fmt.Errorf("encapsulation %q is unknown: none, vxlan or wireguard", o.Encapsulation)
+	case !slices.Contains([]Encapsulation{None, VXLAN, WireGuard, IPsec}, o.Encapsulation):
+		return fmt.Errorf("encapsulation %q is unknown: none, vxlan, wireguard or ipsec", o.Encapsulation)
 	case !slices.Contains([]Edge{Embedded, BIRD, FRR}, o.Edge):
 		return fmt.Errorf("edge %q is unknown: gobgp, bird or frr", o.Edge)
 	case o.NVAs < 1 || o.NVAs > maxNVAs:

@@ -16,7 +16,7 @@ import (
 )
 
 // guest is a machine with a Linux kernel of its own: that of the host may have
-// no WireGuard. It is emulated in software, so it shows what works and not how
+// no WireGuard and no ESP. It is emulated in software, so it shows what works and not how
 // fast; testdata/vm has what it consists of.
 type guest struct {
 	t       *testing.T
@@ -25,21 +25,25 @@ type guest struct {
 	answers *bufio.Reader
 }
 
-// kernelWireGuard boots a guest whose card is bridged to eth0 of a namespace.
-func kernelWireGuard(t *testing.T, ns netns.NS) wgPeer {
+// kernelWireGuard is the guest's own WireGuard.
+func kernelWireGuard(t *testing.T, ns netns.NS) wgPeer { return boot(t, ns, "wireguard", 256) }
+
+// boot starts a guest of a kind that testdata/vm/build knows, with so many megabytes. Its card is bridged to eth0 of a namespace.
+func boot(t *testing.T, ns netns.NS, kind string, memory int) *guest {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache = filepath.Join(cache, "transitd", "vm")
-	if _, err := output(exec.Command("testdata/vm/build", cache)); err != nil {
+	files, err := output(exec.Command("testdata/vm/build", filepath.Join(cache, "transitd", "vm"), kind))
+	if err != nil {
 		// Not every system has a package of a kernel; where tests have to be complete, that is a failure.
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 77 && os.Getenv("CI") == "" {
 			t.Skipf("there is no kernel to boot: %v", err)
 		}
 		t.Fatal(err)
 	}
+	files = strings.TrimSpace(files)
 	for _, c := range []string{
 		"link add br0 type bridge", "link set eth0 master br0", "tuntap add tap0 mode tap", "link set tap0 master br0",
 		"link set eth0 up", "link set tap0 up", "link set br0 up",
@@ -52,8 +56,8 @@ func kernelWireGuard(t *testing.T, ns netns.NS) wgPeer {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "shell")
 	g.program = &farProgram{t: t, ns: ns, dir: dir, name: "qemu", argv: append([]string{"qemu-system-x86_64"}, strings.Fields(
-		"-M q35,accel=tcg -cpu max -smp 1 -m 256 -nodefaults -no-user-config -display none -no-reboot"+
-			" -kernel "+filepath.Join(cache, "vmlinuz")+" -initrd "+filepath.Join(cache, "initrd")+
+		fmt.Sprintf("-M q35,accel=tcg -cpu max -smp 1 -m %d -nodefaults -no-user-config -display none -no-reboot", memory)+
+			" -kernel "+filepath.Join(files, "vmlinuz")+" -initrd "+filepath.Join(files, "initrd")+
 			" -serial file:"+filepath.Join(dir, "console")+" -serial unix:"+socket+",server=on,wait=off"+
 			" -netdev tap,id=n0,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=n0,romfile=")...)}
 	g.program.argv = append(g.program.argv, "-append", "console=ttyS0 quiet mitigations=off rdinit=/init net.ifnames=0 panic=-1")
@@ -72,9 +76,7 @@ func kernelWireGuard(t *testing.T, ns netns.NS) wgPeer {
 	if _, err := g.answer(time.Minute); err != nil {
 		t.Fatalf("the guest does not boot: %v", err)
 	}
-	if _, err := g.sh("ip addr add " + wgFar + "/24 dev eth0 && ip link set eth0 up"); err != nil {
-		t.Fatal(err)
-	}
+	g.must("ip addr add " + wgFar + "/24 dev eth0 && ip link set eth0 up")
 	return g
 }
 
@@ -99,14 +101,16 @@ func (g *guest) answer(within time.Duration) (string, error) {
 	}
 }
 
-func (g *guest) sh(line string) (string, error) {
+func (g *guest) sh(line string) (string, error) { return g.ask(line, 5*time.Minute) }
+
+func (g *guest) ask(line string, within time.Duration) (string, error) {
 	if strings.Contains(line, "\n") {
 		return "", fmt.Errorf("more than one line: %q", line)
 	}
 	if _, err := fmt.Fprintln(g.shell, line); err != nil {
 		return "", err
 	}
-	out, err := g.answer(5 * time.Minute)
+	out, err := g.answer(within)
 	if err != nil {
 		return out, fmt.Errorf("in the guest: %s: %w", line, err)
 	}

@@ -20,16 +20,21 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// secretTwins are two transitds with every kind of secret: private keys, a
+// secretIPsec is the name of the twins' second tunnel.
+const secretIPsec = "ipsec0"
+
+// secretTwins are two transitds with every kind of secret: WireGuard's keys, IPsec's
 // preshared key, and MD5 in the BGP session. forms are all ways to write them.
 func secretTwins(t *testing.T) (w [2]*wgTwin, forms map[string][]byte) {
 	t.Helper()
 	w = newWGTwins(t)
 	psk, md5 := filepath.Join(w[0].dir, "psk"), filepath.Join(w[0].dir, "md5")
 	w[0].exec(t, filepath.Join(binDir, "transitctl")+" keygen --preshared "+psk)
-	const password = "twin-session-password"
+	const password, ipsecSecret = "twin-session-password", "twin-ipsec-preshared-key"
 	writeFile(t, md5, password+"\n")
-	forms = map[string][]byte{"the password": []byte(password)}
+	ipsec := filepath.Join(w[0].dir, "ipsec.psk")
+	writeFile(t, ipsec, ipsecSecret+"\n")
+	forms = map[string][]byte{"the password": []byte(password), "IPsec's preshared key": []byte(ipsecSecret)}
 	for name, file := range map[string]string{"our private key": w[0].key, "their private key": w[1].key, "the preshared key": psk} {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -45,20 +50,28 @@ func secretTwins(t *testing.T) (w [2]*wgTwin, forms map[string][]byte) {
 		forms[name+" in hexadecimal"] = []byte(hex.EncodeToString(raw))
 		forms[name+" in capitals"] = bytes.ToUpper([]byte(hex.EncodeToString(raw)))
 	}
-	for _, n := range w {
+	for i, n := range w {
 		file := filepath.Join(n.dir, "transitd.yaml")
+		second := fmt.Sprintf(`  - name: %s
+    remote: %s
+    address: 169.254.78.%d/30
+    peer_address: 169.254.78.%d
+    encapsulation: ipsec
+    ipsec: {psk_file: %s}
+    bgp: {asn: %d}
+observe: {listen: 127.0.0.1:9477}`, secretIPsec, w[1-i].outer, i+1, 2-i, ipsec, 64513-i)
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		conf := strings.NewReplacer("paths: 4", "paths: 4, preshared_key_file: "+psk, "bgp: {", "bgp: {password_file: "+md5+", ", `observe: {listen: ""}`, "observe: {listen: 127.0.0.1:9477}").Replace(string(text))
+		conf := strings.NewReplacer("paths: 4", "paths: 4, preshared_key_file: "+psk, "bgp: {", "bgp: {password_file: "+md5+", ", `observe: {listen: ""}`, second).Replace(string(text))
 		writeFile(t, file, conf)
 		n.daemon.kill()
 	}
 	for _, n := range w {
 		n.daemon.start()
 	}
-	soon(t, "BGP with MD5, over WireGuard with a preshared key", 20*time.Second, func() error {
+	soon(t, "BGP with MD5, over WireGuard and IPsec with preshared keys", 20*time.Second, func() error {
 		_, err := output(w[0].transitctl(t, "bgp", "summary"))
 		return err
 	})
@@ -137,15 +150,17 @@ func reportWithoutSecrets(t *testing.T, n *wgTwin, secrets map[string][]byte) {
 func schemasFit(t *testing.T, n *wgTwin, _ map[string][]byte) {
 	config := filepath.Join(n.dir, "transitd.yaml")
 	arguments := map[string][]string{
-		"audit":     {"-c", config, "../../diag/audit/testdata/hub/nic.json"},
-		"bugreport": {"-c", config, filepath.Join(t.TempDir(), "report.tar.gz")},
-		"drain":     {"--wait=0s"},
-		"explain":   {"192.0.2.2"},
-		"keygen":    {filepath.Join(t.TempDir(), "key")},
-		"ping":      {"-c", "3", "-i", "20ms"},
-		"reload":    {"--dry-run"},
-		"trace":     {"192.0.2.2"},
-		"watch":     {"--last=100", "--follow=false"},
+		"audit":           {"-c", config, "../../diag/audit/testdata/hub/nic.json"},
+		"bugreport":       {"-c", config, filepath.Join(t.TempDir(), "report.tar.gz")},
+		"drain":           {"--wait=0s"},
+		"explain":         {"192.0.2.2"},
+		"ipsec-rekey":     {secretIPsec},
+		"ipsec-terminate": {secretIPsec},
+		"keygen":          {filepath.Join(t.TempDir(), "key")},
+		"ping":            {"-c", "3", "-i", "20ms"},
+		"reload":          {"--dry-run"},
+		"trace":           {"192.0.2.2"},
+		"watch":           {"--last=100", "--follow=false"},
 	}
 	files, err := filepath.Glob("../../../docs/json/*.schema.json")
 	if err != nil || len(files) < 13 {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -234,7 +235,14 @@ func (w *farProcess) folder() string { return w.dir }
 func (w *farProcess) create() {
 	w.t.Helper()
 	w.program.start()
-	soon(w.t, "wireguard-go has a device", 10*time.Second, func() error { _, err := w.sh("wg show " + w.device()); return err })
+	// Not by wg(8): it deletes a socket at which nobody listens yet.
+	soon(w.t, "wireguard-go listens", 10*time.Second, func() error {
+		c, err := net.Dial("unix", "/var/run/wireguard/"+w.device()+".sock")
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
 }
 
 func (w *farProcess) remove() { w.program.kill() }

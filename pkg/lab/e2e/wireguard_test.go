@@ -7,10 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +30,7 @@ var wgPeers = []struct {
 
 // Either side begins, either side is restarted, and the peer's own tools find nothing strange.
 func TestWireGuardInterop(t *testing.T) {
-	var report interopReport
+	report := interopReport{section: "WireGuard", test: "TestWireGuardInterop", introduction: wireguardIntroduction, end: wireguardEnd, least: 3}
 	t.Run("with", func(t *testing.T) {
 		for _, x := range wgPeers {
 			for i, psk := range x.psk {
@@ -207,53 +204,12 @@ type interopRow struct {
 	rates                    rates
 }
 
-// interopReport is docs/interop.md.
-type interopReport struct {
-	mu   sync.Mutex
-	rows []string
+func (x interopRow) String() string {
+	return fmt.Sprintf("| %s | %v | %s | %s | %s | %s | %d MB, %.1f and %.1f Gbit/s |", x.peer, map[bool]string{true: "yes", false: "no"}[x.psk],
+		inSeconds(x.begun), inSeconds(x.answered), inSeconds(x.theirRestart), inSeconds(x.ourRestart), x.bytes/1e6, x.rates.there/1e9, x.rates.back/1e9)
 }
 
-func (r *interopReport) add(name string, x interopRow) {
-	seconds := func(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s" }
-	row := fmt.Sprintf("| %s | %s | %v | %s | %s | %s | %s | %d MB, %.1f and %.1f Gbit/s |", name, x.peer, map[bool]string{true: "yes", false: "no"}[x.psk],
-		seconds(x.begun), seconds(x.answered), seconds(x.theirRestart), seconds(x.ourRestart), x.bytes/1e6, x.rates.there/1e9, x.rates.back/1e9)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.rows = append(r.rows, row)
-}
-
-const interopDocument = "../../../docs/interop.md"
-
-// compare writes the document, or looks whether it names the peers that were tried.
-func (r *interopReport) compare(t *testing.T) {
-	t.Helper()
-	slices.Sort(r.rows)
-	if *updateInterop {
-		if t.Failed() || len(r.rows) < 3 {
-			t.Fatal("-update-interop needs all peers, and no failure")
-		}
-		if err := os.WriteFile(interopDocument, []byte(interopIntroduction+strings.Join(r.rows, "\n")+interopEnd), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	committed, err := os.ReadFile(interopDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, row := range r.rows {
-		cells := strings.SplitAfterN(row, "|", 5)
-		if who := cells[0] + cells[1]; !strings.Contains(string(committed), who) {
-			t.Errorf("%s does not say %s: run this test with -update-interop", interopDocument, who)
-		}
-	}
-}
-
-const interopIntroduction = `<!-- Written by: go test ./pkg/lab/e2e -run TestWireGuardInterop -update-interop -->
-
-# WireGuard with others
-
-transitd's tunnel was run with other WireGuards, set up by their own tools. Each run does the same: only we may begin handshakes, then
+const wireguardIntroduction = `transitd's tunnel was run with other WireGuards, set up by their own tools. Each run does the same: only we may begin handshakes, then
 only the peer; TCP carries the given amount each way, and the SHA-256 of what was sent and of what came are equal; packets of
 the tunnel's full MTU pass; the peer is restarted and says nothing by itself, so we have to find out (WireGuard gives that 15 s);
 transitd is killed and restarted. ` + "`wg show`" + ` works on both ends, and on ours tells no secret.
@@ -262,7 +218,7 @@ transitd is killed and restarted. ` + "`wg show`" + ` works on both ends, and on
 |---|---|---|---|---|---|---|---|
 `
 
-const interopEnd = `
+const wireguardEnd = `
 
 The figures are of the last run with ` + "`-update-interop`" + `, on a machine that did other things too: they show what works, and
 [performance.md](performance.md) how fast it is. The kernel runs in a guest that qemu emulates in software, for a host's kernel may have no WireGuard.

@@ -10,15 +10,38 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"testing"
 	"time"
+
+	"github.com/transitd/transitd/pkg/netns"
 )
 
 // rates are of a transfer each way, in bits a second.
 type rates struct{ there, back float64 }
 
+// mover moves bytes through a tunnel to a peer's end, which may be a machine of its own.
+type mover struct {
+	t    *testing.T
+	near netns.NS
+	peer interface {
+		folder() string
+		sh(line string) (string, error)
+	}
+}
+
+func (p *wgPair) transfer(n int64) rates { return mover{p.t, p.near, p.peer}.transfer(n) }
+
+// far runs a line of shell at the peer's.
+func (p mover) far(line string) {
+	p.t.Helper()
+	if _, err := p.peer.sh(line); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // transfer moves n bytes over TCP each way, and compares what was sent with
 // what came by SHA-256. The peer's end is busybox, which a guest has too.
-func (p *wgPair) transfer(n int64) (r rates) {
+func (p mover) transfer(n int64) (r rates) {
 	p.t.Helper()
 	dir := p.peer.folder()
 	started := time.Now()
@@ -52,7 +75,7 @@ func (p *wgPair) transfer(n int64) (r rates) {
 }
 
 // dialFar connects to what listens at the peer's end now, or in a moment.
-func (p *wgPair) dialFar() (c *net.TCPConn) {
+func (p mover) dialFar() (c *net.TCPConn) {
 	p.t.Helper()
 	to := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(wgFarInner), 9000))
 	soon(p.t, "a connection", 10*time.Second, func() error {
@@ -65,7 +88,7 @@ func (p *wgPair) dialFar() (c *net.TCPConn) {
 	return c
 }
 
-func (p *wgPair) sameSum(way string, ours []byte) {
+func (p mover) sameSum(way string, ours []byte) {
 	p.t.Helper()
 	soon(p.t, "the peer has a sum", 30*time.Second, func() error {
 		out, err := p.peer.sh("cat " + p.peer.folder() + "/sum")
