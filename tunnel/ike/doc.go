@@ -11,6 +11,7 @@
 //	rekey_child.go  replacing, making and deleting them, and what may cross
 //	rekey_ike.go    the same for IKE SAs               settle.go     one of two
 //	inform.go    INFORMATIONAL          status.go     what an operator sees
+//	journal.go   what is logged, and how much of it
 //
 // There is one CHILD SA pair at a time, but for the moments in which it is
 // replaced. What two ends do at the same moment is settled by the rules of RFC

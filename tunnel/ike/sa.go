@@ -3,7 +3,6 @@ package ike
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -78,7 +77,7 @@ type ikeSA struct {
 	peerAuth    string
 	peerID      string
 	certUntil   time.Time // when the peer's certificate ends
-	supersede   bool      // takes the place of all others: the configuration is another one
+	outdated    bool      // of another configuration: one that is not takes its place
 }
 
 // lives reports whether an IKE SA serves, or will serve, to key the tunnel.
@@ -286,6 +285,9 @@ func (s *ikeSA) remove() {
 func (s *ikeSA) die(after time.Duration) {
 	s.dropChildren()
 	s.state, s.out, s.queue, s.initial = stateDead, nil, nil, nil
+	if s.keys != nil {
+		s.keys.Wipe() // what it still repeats is encrypted already
+	}
 	s.forget = s.m.now.Add(after)
 	if after == 0 || s.m.count(func(o *ikeSA) bool { return o.state == stateDead }) > maxZombies {
 		s.m.sas = slices.DeleteFunc(s.m.sas, func(o *ikeSA) bool { return o == s })
@@ -322,14 +324,18 @@ func (s *ikeSA) message(port Port, from netip.AddrPort, h message.Header, datagr
 		}
 		return
 	}
-	s.heard = s.m.now
-	s.m.status.LastHeard = s.m.now
 	if h.Response() {
 		s.response(o)
 		return
 	}
-	s.port, s.to = port, from // where it is asked from is where answers, and later requests, go
-	s.requested(o)
+	s.requested(port, from, o)
+}
+
+// alive notes that the peer has said something that it has not said before: a
+// message that comes once more may come from anybody who has seen it.
+func (s *ikeSA) alive() {
+	s.heard = s.m.now
+	s.m.status.LastHeard = s.m.now
 }
 
 // hint is an answer without protection: the peer may have lost the SA. It is
@@ -358,6 +364,7 @@ func (s *ikeSA) response(o keys.Opened) {
 	if !ok {
 		return
 	}
+	s.alive()
 	ps, err := message.DecodePayloads(first, plain)
 	if err != nil {
 		s.m.status.Refused++
@@ -397,11 +404,13 @@ func (s *ikeSA) assemble(pieces **message.Reassembly, o keys.Opened) (first mess
 }
 
 // requested takes a protected request.
-func (s *ikeSA) requested(o keys.Opened) {
+func (s *ikeSA) requested(port Port, from netip.AddrPort, o keys.Opened) {
 	switch {
 	case o.ID+1 == s.recvID && s.answer != nil:
 		if o.Total == 0 || o.Number == 1 { // RFC 7383, section 2.6.1
-			s.send(s.answer)
+			for _, d := range s.answer {
+				s.m.e.Send(port, from, d)
+			}
 		}
 		return
 	case o.ID != s.recvID || s.state == stateDead:
@@ -414,6 +423,8 @@ func (s *ikeSA) requested(o keys.Opened) {
 	if !ok {
 		return
 	}
+	s.alive()
+	s.port, s.to = port, from // where it is asked from is where answers, and later requests, go
 	ps, err := message.DecodePayloads(first, plain)
 	var critical *message.CriticalError
 	switch {
@@ -482,6 +493,9 @@ func (s *ikeSA) key(k *keys.IKE) error {
 	if err != nil {
 		return err
 	}
+	if s.keys != nil {
+		s.keys.Wipe()
+	}
 	s.keys, s.seal, s.open = k, r, i
 	if s.initiator {
 		s.seal, s.open = i, r
@@ -505,20 +519,3 @@ func lower(a, b []byte) []byte {
 // loses reports whether the one of two crossing exchanges with nonce a gives way
 // to the one with b: it has the lowest of the four.
 func loses(a, b []byte) bool { return bytes.Compare(a, b) < 0 }
-
-func (m *Machine) problem(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	m.status.Problem, m.status.ProblemAt = text, m.now
-	if at, ok := m.problems[text]; ok && m.now.Sub(at) < time.Minute {
-		return
-	}
-	if len(m.problems) >= 64 {
-		clear(m.problems) // a peer cannot make it grow
-	}
-	m.problems[text] = m.now
-	m.e.Log(Event{Problem: true, Text: text})
-}
-
-func (m *Machine) say(format string, args ...any) {
-	m.e.Log(Event{Text: fmt.Sprintf(format, args...)})
-}
