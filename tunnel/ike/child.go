@@ -375,6 +375,21 @@ func (s *ikeSA) retire(c *child) {
 	c.removeAt = m.now.Add(linger)
 }
 
+// endChildren takes an IKE SA's pairs out of use. If there is another one, what
+// comes by them is still taken until the peer knows: its packets may be on their
+// way for as long as it has not answered our DELETE.
+func (s *ikeSA) endChildren() {
+	for _, c := range s.children {
+		c.state = childDeleting
+	}
+	switch b := s.m.best(); {
+	case b == nil:
+		s.dropChildren()
+	case b.ready:
+		s.m.e.Use(b.pair.In.SPI)
+	}
+}
+
 func (s *ikeSA) dropChildren() {
 	for _, c := range s.children {
 		c.state = childGone // none of them is the best of those that stay

@@ -268,7 +268,7 @@ func (s *ikeSA) timedOut() {
 
 // remove deletes the SA with all its pairs, and tells the peer.
 func (s *ikeSA) remove() {
-	s.dropChildren()
+	s.endChildren()
 	s.queue = nil
 	if s.out != nil {
 		// Its answer has no use any more; but the window is 1, so the DELETE waits
