@@ -101,7 +101,7 @@ func (s *ikeSA) newChild(choice suite.Choice, x childExchange, local, remote []m
 	}
 	c.pair = sa.Pair{
 		In: sa.Direction{SPI: x.spi, Key: in}, Out: sa.Direction{SPI: binary.BigEndian.Uint32(choice.SPI), Key: out},
-		Cipher: cipher, ESN: choice.ESN, Limits: limits(choice.ESN), Local: forData(local), Remote: forData(remote),
+		Cipher: cipher, ESN: choice.ESN, Limits: m.limits(choice.ESN), Local: forData(local), Remote: forData(remote),
 	}
 	life := m.cfg.ChildLifetime
 	c.rekeyAt = m.now.Add(life - m.jitter(life/10))
@@ -116,14 +116,18 @@ func (s *ikeSA) newChild(choice suite.Choice, x childExchange, local, remote []m
 	return c, nil
 }
 
-// limits of a pair by packets. Without extended sequence numbers it is the format
-// that ends; with them it is the cipher's margin: far more than an hour carries.
-func limits(esn bool) sa.Limits {
-	hard := uint64(1)<<32 - 1
+// limits of a pair. Without extended sequence numbers it is the format that ends;
+// with them it is the cipher's margin: far more than an hour carries. The
+// configuration may have less. A pair is replaced at four fifths of them.
+func (m *Machine) limits(esn bool) sa.Limits {
+	packets, bytes := uint64(1)<<32-1, m.cfg.ChildBytes
 	if esn {
-		hard = 1 << 40
+		packets = 1 << 40
 	}
-	return sa.Limits{SoftPackets: hard / 10 * 8, HardPackets: hard}
+	if n := m.cfg.ChildPackets; n > 0 {
+		packets = min(packets, n)
+	}
+	return sa.Limits{SoftPackets: packets - packets/5, HardPackets: packets, SoftBytes: bytes - bytes/5, HardBytes: bytes}
 }
 
 // childAsked is the responder's part of an exchange that makes a CHILD SA: what

@@ -40,6 +40,8 @@ type Config struct {
 
 	IKELifetime   time.Duration // an IKE SA is replaced before that
 	ChildLifetime time.Duration // so is a pair of CHILD SAs
+	ChildPackets  uint64        // that a pair carries in one direction; 0: what the format and the cipher allow
+	ChildBytes    uint64        // the same, of the packets inside; 0: any
 	DPDDelay      time.Duration // the peer's silence before it is asked; 0: never
 
 	Random io.Reader
