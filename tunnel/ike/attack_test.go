@@ -282,7 +282,7 @@ func TestLogsOfStrangers(t *testing.T) {
 }
 
 // checkLog looks at what an end has logged: short lines, no bytes that a terminal acts on.
-func checkLog(t *testing.T, e *end) {
+func checkLog(t testing.TB, e *end) {
 	t.Helper()
 	for _, l := range append([]string{e.m.Status().Problem}, e.log...) {
 		if len(l) > 2*maxText {
