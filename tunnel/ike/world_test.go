@@ -401,6 +401,14 @@ func TestWorld(t *testing.T) {
 func randomWorld(t *testing.T, seed uint64, events int) {
 	w := newWorld(t, seed, func(a, b *Config) {
 		b.Initiate = seed%3 != 0
+		for _, c := range []*Config{a, b} {
+			if seed%5 == 0 { // so that what is due by time comes at the same moment too
+				c.ChildLifetime, c.IKELifetime = 40*time.Second, 3*time.Minute
+			}
+			if seed%8 == 1 {
+				c.IKE = proposals(t, message.ProtocolIKE, "aes256gcm16-prfsha384-x25519-ke1_mlkem768")
+			}
+		}
 		if seed%2 == 0 {
 			a.ESP = proposals(t, message.ProtocolESP, "aes256gcm16-esn-noesn")
 			b.ESP = a.ESP

@@ -152,7 +152,7 @@ func TestPort500Hostile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stranger.Close()
+	defer func() { _ = stranger.Close() }()
 	half := header(5, 0, ikemessage.IKESAInit, ikemessage.FlagInitiator)
 	answered := func() bool {
 		if _, err := conn.Write(half); err != nil {
@@ -195,7 +195,7 @@ func TestPort500Taken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	defer func() { _ = taken.Close() }()
 	core, logs := observer.New(zap.InfoLevel)
 	d, err := New(Config{IKE: ikeConfig(t, 1, 4500), Log: zap.New(core)})
 	if err != nil {
