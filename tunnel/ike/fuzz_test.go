@@ -100,7 +100,8 @@ func spoil(first message.PayloadType, plain, how []byte) (message.PayloadType, [
 
 // FuzzHandshake has two ends make a tunnel, and one of the messages that are
 // under keys say something else: IKE_INTERMEDIATE and IKE_AUTH, requests and
-// answers. Nothing panics, nothing grows, and then there is a tunnel all the same.
+// answers. Nothing panics, nothing grows, and when who spoke so has begun anew there
+// is a tunnel.
 func FuzzHandshake(f *testing.F) {
 	for which := range byte(8) {
 		f.Add(which, byte(0), []byte{0, 8, 0, 0, 0, 8, 0, 0, 0, 24})
@@ -124,7 +125,7 @@ func FuzzHandshake(f *testing.F) {
 			}
 		})
 		w.excused = w.now.Add(24 * time.Hour)
-		seen := 0
+		seen, hostile := 0, -1
 		w.hold = func(from int, d []byte) bool {
 			h, err := message.DecodeHeader(d)
 			if err != nil || h.Exchange == message.IKESAInit {
@@ -155,6 +156,7 @@ func FuzzHandshake(f *testing.F) {
 						for _, d := range out {
 							w.carry(from, PortESP, d)
 						}
+						hostile = from
 						return true
 					}
 				}
@@ -167,6 +169,9 @@ func FuzzHandshake(f *testing.F) {
 			checkLog(t, e)
 		}
 		w.hold = nil
+		if hostile >= 0 {
+			w.start(w.end[hostile])
+		}
 		w.calm(3 * time.Minute)
 	})
 }
