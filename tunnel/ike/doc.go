@@ -4,7 +4,8 @@
 //
 //	config.go    who we are and what we agree to; Effects
 //	machine.go   the machine: where a message goes, what is due
-//	sa.go        an IKE SA: requests and their answers, one at a time each way
+//	sa.go        an IKE SA: its requests, one at a time
+//	receive.go   what comes to it, and its answers, one at a time
 //	initial.go   IKE_SA_INIT            cookie.go     against floods of them
 //	authenticate.go  IKE_INTERMEDIATE and IKE_AUTH
 //	child.go     CHILD SAs: offers, answers, keys     selectors.go  narrowing

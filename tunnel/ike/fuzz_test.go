@@ -2,6 +2,7 @@ package ike
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -173,5 +174,126 @@ func FuzzHandshake(f *testing.F) {
 			w.start(w.end[hostile])
 		}
 		w.calm(3 * time.Minute)
+	})
+}
+
+// FuzzMachine lets a script happen to one end of an established tunnel: messages
+// without keys, messages under the peer's keys, and time. Nothing panics, nothing
+// grows, and when the peer has begun anew there is a tunnel again.
+func FuzzMachine(f *testing.F) {
+	f.Add([]byte{0, 4, 1, 2, 3, 4})
+	f.Add([]byte{1, 8, 37, 0, 41, 0, 0, 0, 8, 1, 64, 5})
+	f.Add([]byte{2, 10, 36, 0, 33, 0, 0, 0, 44, 0, 0, 0, 3, 4, 9})
+	f.Add([]byte{3, 1, 9, 2, 6, 37, 1, 42, 0, 0, 0, 8, 3, 4, 0, 1})
+	f.Add([]byte{4, 0, 5, 0, 6, 0, 7, 0})
+	for _, s := range machineSeeds(f) {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, script []byte) {
+		w := newWorld(t, 30)
+		w.calm(10 * time.Second)
+		w.run(31 * time.Second)
+		w.excused = w.now.Add(24 * time.Hour)
+		next := func() byte {
+			if len(script) == 0 {
+				return 0
+			}
+			b := script[0]
+			script = script[1:]
+			return b
+		}
+		to := 0 // who suffers; the other one is hostile
+		if len(script) > 0 {
+			to = int(script[0] >> 7)
+		}
+		for steps := 0; len(script) > 0 && steps < 64; steps++ {
+			op := next()
+			n := min(int(next()), len(script))
+			data := script[:n]
+			script = script[n:]
+			w.act(to, op, data)
+			for _, e := range w.end {
+				w.bounded(e)
+				checkLog(t, e)
+			}
+		}
+		w.run(time.Minute)
+		w.start(w.end[1-to])
+		w.calm(10 * time.Minute)
+		for _, e := range w.end {
+			w.bounded(e)
+		}
+	})
+}
+
+// act is a step of such a script.
+func (w *world) act(to int, op byte, data []byte) {
+	switch op & 7 {
+	case 0: // anything, from the peer's address
+		w.deliver(1-to, Port(op>>3&1), data)
+	case 1, 2, 3: // under keys: exchange, then payloads
+		x := w.live(1 - to)
+		if x == nil || len(data) < 2 {
+			return
+		}
+		h := message.Header{Exchange: message.Exchange(34 + data[0]%12), ID: x.sendID}
+		if data[1]&1 != 0 {
+			h.Flags, h.ID = message.FlagResponse, x.recvID
+			if y := w.live(to); y != nil && y.out != nil {
+				h.ID, h.Exchange = y.out.id, y.out.exchange
+			}
+		}
+		size := message.MaxLen
+		if op&7 == 3 {
+			size = 120
+		}
+		w.inside(1-to, h, message.PayloadType(33+data[1]>>1%22), data[2:], size)
+		if h.Flags == 0 {
+			x.sendID++
+		}
+	case 4:
+		w.quietly(func() { w.do(w.end[to], func(m *Machine) { _ = m.RekeyChild(w.now) }) }, op)
+	case 5:
+		w.quietly(func() { w.do(w.end[to], func(m *Machine) { _ = m.RekeyIKE(w.now) }) }, op)
+	case 6:
+		w.quietly(func() { w.do(w.end[to], func(m *Machine) { m.Terminate(w.now) }) }, op)
+	case 7:
+		w.run(time.Duration(len(data)) * 100 * time.Millisecond)
+	}
+}
+
+// quietly does something that the peer does not hear of, or does, by a bit of op.
+func (w *world) quietly(do func(), op byte) {
+	if op&8 == 0 {
+		w.hold = func(int, []byte) bool { return true }
+	}
+	do()
+	w.hold = nil
+}
+
+// FuzzInit gives a machine that waits, and one that has asked, datagrams of
+// anybody.
+func FuzzInit(f *testing.F) {
+	w := newWorld(f, 31)
+	f.Add(initRequest(f, w, 5), true)
+	f.Add(withCookie(f, initRequest(f, w, 5), []byte("cookie")), true)
+	d, _ := message.Message{Header: message.Header{InitiatorSPI: 5, Exchange: message.IKESAInit, Flags: message.FlagResponse}, Payloads: []message.Payload{message.Notify{Notify: message.Cookie, Data: []byte("cookie")}}}.Encode()
+	f.Add(d, false)
+	d, _ = message.Message{Header: message.Header{InitiatorSPI: 5, Exchange: message.IKESAInit, Flags: message.FlagResponse}, Payloads: []message.Payload{message.WantKE(19)}}.Encode()
+	f.Add(d, false)
+	f.Fuzz(func(t *testing.T, d []byte, request bool) {
+		w := newWorld(t, 31)
+		w.hold = func(int, []byte) bool { return true }
+		w.run(time.Second)
+		to := 0
+		if request {
+			to = 1
+		} else if len(d) >= 8 {
+			binary.BigEndian.PutUint64(d, w.end[0].m.sas[0].spii)
+		}
+		w.end[to].m.Message(w.now, PortESP, w.end[to].conf.Remote, d)
+		w.bounded(w.end[to])
+		w.hold = nil
+		w.calm(2 * time.Minute)
 	})
 }
