@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -349,4 +350,54 @@ func TestKeysAreCleared(t *testing.T) {
 		}
 	}
 	w.up()
+}
+
+// What the peer has made and we cannot take is deleted: else it would send by it.
+func TestRefusedChildIsDeleted(t *testing.T) {
+	t.Parallel()
+	wrong := message.TS{Of: message.TypeTSr, Selectors: []message.Selector{message.SelectorOf(netip.MustParsePrefix("203.0.113.0/24"))}}
+	for name, change := range map[string]func([]message.Payload) []message.Payload{
+		"selectors": func(ps []message.Payload) []message.Payload {
+			for i, p := range ps {
+				if p.Type() == message.TypeTSr {
+					ps[i] = wrong
+				}
+			}
+			return ps
+		},
+		"no selectors": func(ps []message.Payload) []message.Payload {
+			return slices.DeleteFunc(ps, func(p message.Payload) bool { return p.Type() == message.TypeTSi })
+		},
+		"key exchange": func(ps []message.Payload) []message.Payload {
+			for i, p := range ps {
+				if p.Type() == message.TypeKE {
+					ps[i] = message.KE{Method: message.KEX25519, Data: make([]byte, 32)}
+				}
+			}
+			return ps
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 49, func(a, _ *Config) {
+				a.LocalTS, a.RemoteTS = anywhere()[:1], []message.Selector{message.SelectorOf(netip.MustParsePrefix("198.51.100.0/24"))}
+			})
+			w.up()
+			w.run(40 * time.Second)
+			before := w.end[1].out
+			w.hold = w.altered(1, message.CreateChildSA, change)
+			w.do(w.end[0], func(m *Machine) { _ = m.RekeyChild(w.now) })
+			w.run(2 * time.Second)
+			w.hold = nil
+			for i, e := range w.end {
+				if s := e.m.Status(); len(s.Child) != 1 {
+					t.Errorf("end %d has %d CHILD SAs: %+v", i, len(s.Child), s.Child)
+				}
+			}
+			w.calm(2 * time.Minute)
+			if w.end[1].pairs[before] == nil && w.end[0].m.Status().ChildRekeys == 0 {
+				t.Error("the pair before is gone, and none has taken its place")
+			}
+		})
+	}
 }

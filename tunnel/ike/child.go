@@ -221,7 +221,6 @@ func (s *ikeSA) outTask() task {
 // childAnswered is the initiator's part: the pair, or nil after it has noted why
 // there is none. Errors that have rules of their own are the caller's before.
 func (s *ikeSA) childAnswered(ps []message.Payload, pending *keys.Pending, x childExchange) *child {
-	m := s.m
 	x.ours = true
 	answer, ok := message.First[message.SA](ps)
 	if !ok {
@@ -234,41 +233,44 @@ func (s *ikeSA) childAnswered(ps []message.Payload, pending *keys.Pending, x chi
 		s.childFailed("the peer's answer has no CHILD SA")
 		return nil
 	}
+	if p := answer.Proposals[0]; len(p.SPI) == 4 && slices.Contains(s.early, binary.BigEndian.Uint32(p.SPI)) {
+		s.childFailed("the peer has made a CHILD SA and deleted it at once")
+		return nil
+	}
+	c, err := s.childAgreed(answer, ps, pending, x)
+	if err != nil {
+		s.childFailed("CHILD SA: %v", err)
+		s.do(&deleteSPI{x.spi}) // the peer has made it, and would send by it
+		return nil
+	}
+	s.childFailures, s.childAt = 0, time.Time{}
+	return c
+}
+
+// childAgreed makes the pair of an answer, if it is one to what was asked.
+func (s *ikeSA) childAgreed(answer message.SA, ps []message.Payload, pending *keys.Pending, x childExchange) (*child, error) {
+	m := s.m
 	tsi, ok1 := message.FindTS(ps, message.TypeTSi)
 	tsr, ok2 := message.FindTS(ps, message.TypeTSr)
 	choice, err := suite.Accept(answer, x.offer)
 	switch {
 	case err != nil:
-		s.childFailed("CHILD SA: %v", err)
-		return nil
+		return nil, err
 	case !ok1 || !ok2 || !subset(tsi.Selectors, m.cfg.LocalTS) || !subset(tsr.Selectors, m.cfg.RemoteTS):
-		s.childFailed("CHILD SA: the peer's traffic selectors, %s and %s, are more than was offered, %s and %s",
+		return nil, fmt.Errorf("the peer's traffic selectors, %s and %s, are more than was offered, %s and %s",
 			spellTS(tsi.Selectors), spellTS(tsr.Selectors), spellTS(m.cfg.LocalTS), spellTS(m.cfg.RemoteTS))
-		return nil
-	}
-	if len(choice.SPI) == 4 && slices.Contains(s.early, binary.BigEndian.Uint32(choice.SPI)) {
-		s.childFailed("the peer has made a CHILD SA and deleted it at once")
-		return nil
 	}
 	if choice.KeyExchange != message.KENone {
 		ke, ok := message.First[message.KE](ps)
 		if !ok || pending == nil || ke.Method != choice.KeyExchange || ke.Method != pending.Method {
-			s.childFailed("CHILD SA: %v", errKEMethod)
-			return nil
+			return nil, errKEMethod
 		}
 		if x.secret, err = pending.Finish(ke.Data); err != nil {
-			s.childFailed("CHILD SA: %v", err)
-			return nil
+			return nil, err
 		}
 	}
 	use := x.old == nil || x.old.peerNew == nil // else it is open which of two wins
-	c, err := s.newChild(choice, x, tsi.Selectors, tsr.Selectors, use)
-	if err != nil {
-		s.childFailed("CHILD SA: %v", err)
-		return nil
-	}
-	s.childFailures, s.childAt = 0, time.Time{}
-	return c
+	return s.newChild(choice, x, tsi.Selectors, tsr.Selectors, use)
 }
 
 // childRefused takes the peer's refusal of a CHILD SA.

@@ -176,7 +176,7 @@ func (s *ikeSA) adopted(n *ikeSA) {
 	var stay []task
 	for _, t := range s.queue {
 		switch t.(type) {
-		case *rekeyChild, *createChild, *deleteChild:
+		case *rekeyChild, *createChild, *deleteChild, *deleteSPI:
 			n.queue = append(n.queue, t)
 		default:
 			stay = append(stay, t)
@@ -192,7 +192,7 @@ func (s *ikeSA) rekeyIKERequest(h message.Header, ps []message.Payload, ni []byt
 	m := s.m
 	busyWith := false
 	switch s.outTask().(type) {
-	case *rekeyChild, *createChild, *deleteChild, *deleteIKE: // RFC 7296, section 2.25.2
+	case *rekeyChild, *createChild, *deleteChild, *deleteSPI, *deleteIKE: // RFC 7296, section 2.25.2
 		busyWith = true
 	}
 	if busyWith || s.state != stateEstablished || s.successor != nil && s.successor.state == stateEstablished {
