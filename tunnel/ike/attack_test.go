@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -399,5 +400,19 @@ func TestRefusedChildIsDeleted(t *testing.T) {
 				t.Error("the pair before is gone, and none has taken its place")
 			}
 		})
+	}
+}
+
+// A configuration that somebody prints has no secret.
+func TestConfigIsNotPrinted(t *testing.T) {
+	t.Parallel()
+	c := newWorld(t, 50).end[0].conf
+	c.PPK, c.PPKID = []byte("a secret of the future"), "future"
+	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v %v", c, c, &c)} {
+		for _, s := range [][]byte{c.PSK, c.PPK} {
+			if strings.Contains(text, string(s)) || strings.Contains(text, fmt.Sprint(s)) || strings.Contains(text, fmt.Sprintf("%#v", s)) {
+				t.Errorf("%s has a secret", text)
+			}
+		}
 	}
 }

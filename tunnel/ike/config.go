@@ -49,6 +49,12 @@ type Config struct {
 	KeyLog func(line string)
 }
 
+// String hides the secrets from logs.
+func (c Config) String() string { return fmt.Sprintf("IKE of %s with %s", c.Local, c.Remote) }
+
+// GoString hides the secrets from %#v too.
+func (c Config) GoString() string { return c.String() }
+
 // Port is by which of our ports a message goes or came.
 type Port uint8
 
