@@ -212,6 +212,10 @@ type IPsec struct {
 	IKELifetime Duration `json:"ike_lifetime" jsonschema:"default=8h"`
 	// ChildLifetime is the same for the SAs that carry packets: 1m to 24h.
 	ChildLifetime Duration `json:"child_lifetime" jsonschema:"default=1h"`
+	// ChildLifetimePackets is how many packets those SAs may carry in one direction: at four fifths they are replaced, and if that fails they end; 1000000 or more, 0 what the format and the cipher allow: 2^32 without extended sequence numbers, 2^40 with them.
+	ChildLifetimePackets int `json:"child_lifetime_packets,omitzero" jsonschema:"default=0,minimum=0,maximum=1099511627776" hint:"0 is what the format and the cipher allow"`
+	// ChildLifetimeBytes is the same in bytes of the packets inside: 100000000 or more, 0 no such limit. What an Azure VPN gateway calls 102400000 KB is 104857600000.
+	ChildLifetimeBytes int `json:"child_lifetime_bytes,omitzero" jsonschema:"default=0,minimum=0,maximum=1000000000000000" hint:"0 is no limit"`
 	// DPDDelay is how long the other NVA may be silent before it is asked whether it is there: 1s to 10m, 0 never. BFD is what notices at once.
 	DPDDelay Duration `json:"dpd_delay" jsonschema:"default=10s"`
 }

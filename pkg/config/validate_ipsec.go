@@ -7,6 +7,12 @@ import (
 	"github.com/transitd/transitd/pkg/azure"
 )
 
+// The least that SAs may be allowed to carry: what is spent is seen once a second.
+const (
+	leastChildPackets = 1_000_000
+	leastChildBytes   = 100_000_000
+)
+
 // ipsec checks the keys of the encapsulation. Whether proposals and identities
 // can be understood is for who uses them.
 func (v *validator) ipsec(path string, t Tunnel) {
@@ -36,6 +42,17 @@ func (v *validator) ipsec(path string, t Tunnel) {
 	}
 	v.span(path+".ike_lifetime", x.IKELifetime, 5*time.Minute, 24*time.Hour)
 	v.span(path+".child_lifetime", x.ChildLifetime, time.Minute, 24*time.Hour)
+	for _, l := range []struct {
+		key, what    string
+		value, least int
+	}{
+		{".child_lifetime_packets", "packets", x.ChildLifetimePackets, leastChildPackets},
+		{".child_lifetime_bytes", "bytes", x.ChildLifetimeBytes, leastChildBytes},
+	} {
+		if l.value != 0 && l.value < l.least {
+			v.errorf(path+l.key, "a fifth has to last until the SAs are replaced", "%d %s are too few: %d or more, or 0", l.value, l.what, l.least)
+		}
+	}
 	if x.DPDDelay != 0 {
 		v.span(path+".dpd_delay", x.DPDDelay, time.Second, 10*time.Minute)
 	}

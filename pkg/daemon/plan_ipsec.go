@@ -36,6 +36,7 @@ func (b *planner) ipsec(path string, t *config.Tunnel, local netip.Addr, p *Tunn
 	c := &ike.Config{
 		Local: p.Endpoint.Local, Remote: p.Pump.Remote, Initiate: x.Initiate, PPKID: x.PPKID,
 		IKELifetime: x.IKELifetime.Std(), ChildLifetime: x.ChildLifetime.Std(), DPDDelay: x.DPDDelay.Std(),
+		ChildPackets: uint64(x.ChildLifetimePackets), ChildBytes: uint64(x.ChildLifetimeBytes),
 		LocalTS: b.selectors(x.LocalTS), RemoteTS: b.selectors(x.RemoteTS),
 	}
 	c.LocalID = b.identity(path+".local_id", x.LocalID, local)

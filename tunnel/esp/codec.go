@@ -139,7 +139,7 @@ func (c *Codec) decrypt(p *pair, b []byte) ([]byte, tunnel.DropReason) {
 		return nil, tunnel.DropTooOld
 	}
 	p.seen(sequence)
-	if p.expired(p.inBytes.Load()) {
+	if sequence > p.most || p.expired(p.inBytes.Load()) {
 		return nil, tunnel.DropExpired
 	}
 	p.inPackets.Add(1)

@@ -40,12 +40,20 @@ type Config struct {
 
 	IKELifetime   time.Duration // an IKE SA is replaced before that
 	ChildLifetime time.Duration // so is a pair of CHILD SAs
+	ChildPackets  uint64        // that a pair carries in one direction; 0: what the format and the cipher allow
+	ChildBytes    uint64        // the same, of the packets inside; 0: any
 	DPDDelay      time.Duration // the peer's silence before it is asked; 0: never
 
 	Random io.Reader
 	// KeyLog is given the lines of tshark's ikev2_decryption_table; nil: none.
 	KeyLog func(line string)
 }
+
+// String hides the secrets from logs.
+func (c Config) String() string { return fmt.Sprintf("IKE of %s with %s", c.Local, c.Remote) }
+
+// GoString hides the secrets from %#v too.
+func (c Config) GoString() string { return c.String() }
 
 // Port is by which of our ports a message goes or came.
 type Port uint8

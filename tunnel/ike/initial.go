@@ -5,7 +5,6 @@ import (
 	"crypto/sha1" //nolint:gosec // RFC 7296, section 2.23, has NAT detection by SHA-1: it protects nothing
 	"encoding/binary"
 	"net/netip"
-	"slices"
 
 	"github.com/transitd/transitd/tunnel/ike/auth"
 	"github.com/transitd/transitd/tunnel/ike/keys"
@@ -68,7 +67,6 @@ func (m *Machine) attempt() {
 		m: m, initiator: true, spii: m.newSPI(), born: m.now, heard: m.now, ours: true,
 		to: m.cfg.Remote, ni: m.random(nonceLen), initial: &initial{offer: m.cfg.IKE},
 	}
-	s.supersede = slices.ContainsFunc(m.sas, func(o *ikeSA) bool { return o.state == stateEstablished })
 	m.sas = append(m.sas, s)
 	s.initSend(m.cfg.IKE[0].KeyExchanges()[0])
 }
@@ -226,8 +224,10 @@ func (s *ikeSA) schedule(c suite.Choice, secret []byte) error {
 	if s.prf, err = keys.PRFOf(c.PRF); err != nil {
 		return err
 	}
-	k, err := keys.Derive(c, keys.Seed(s.prf, s.ni, s.nr, secret), s.ni, s.nr, s.spii, s.spir)
+	seed := keys.Seed(s.prf, s.ni, s.nr, secret)
 	clear(secret)
+	defer clear(seed)
+	k, err := keys.Derive(c, seed, s.ni, s.nr, s.spii, s.spir)
 	if err != nil {
 		return err
 	}
@@ -293,7 +293,7 @@ func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, 
 	}
 	m.status.PeerBegan++
 	open := m.count(func(s *ikeSA) bool { return !s.initiator && s.state < stateEstablished })
-	if open >= cookiesFrom {
+	if open >= cookiesFrom || m.crowded() {
 		n, ok := message.FindNotify(msg.Payloads, message.Cookie)
 		if !ok || !m.jar.good(m, from, h.InitiatorSPI, nonce.Data, n.Data) {
 			m.status.CookiesSent++
