@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/transitd/transitd/pkg/netns"
+	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/esp"
+	"github.com/transitd/transitd/tunnel/sa"
 	"github.com/transitd/transitd/tunnel/streamtest"
 	"github.com/transitd/transitd/tunnel/vxlan"
 	"github.com/transitd/transitd/tunnel/wireguard"
@@ -28,6 +31,7 @@ func TestNetnsStreams(t *testing.T) {
 		// overhead is that of the whole encapsulation, outer IP header and all.
 		overhead int
 		onePort  int
+		protocol uint8
 	}{
 		{name: "to the kernel's VXLAN", kernel: true, us: us, them: them, overhead: 50},
 		{name: "to the kernel's VXLAN over IPv6", kernel: true, us: us6, them: them6, overhead: 70},
@@ -36,15 +40,17 @@ func TestNetnsStreams(t *testing.T) {
 		{name: "to another pump, without UDP_SEGMENT", plain: true, us: us, them: them, overhead: 50},
 		{name: "to another pump, WireGuard", us: us, them: them, change: withWireGuard(t, false), overhead: 60},
 		{name: "to another pump, WireGuard from one port, over IPv6", us: us6, them: them6, change: withWireGuard(t, true), overhead: 80, onePort: 4789},
+		{name: "to another pump, ESP without UDP", us: us, them: them, change: withESP(t), overhead: 57, protocol: protocolESP},
+		{name: "to another pump, ESP without UDP, over IPv6", us: us6, them: them6, change: withESP(t), overhead: 77, protocol: protocolESP},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t)
-			r.plain = test.plain
+			r.plain, r.protocol = test.plain, test.protocol
 			r.streamWire()
 			side := func(ns netns.NS) streamtest.Side {
 				return streamtest.Side{NS: ns, Device: "tr0", Wire: "eth0", Ours: true}
 			}
-			c := streamtest.Config{Sides: [2]streamtest.Side{side(r.us), side(r.them)}, MTU: mtu, Overhead: test.overhead, Flows: 12, OnePort: test.onePort, Seed: streamtest.Seed(t)}
+			c := streamtest.Config{Sides: [2]streamtest.Side{side(r.us), side(r.them)}, MTU: mtu, Overhead: test.overhead, Flows: 12, OnePort: test.onePort, Protocol: test.protocol, Seed: streamtest.Seed(t)}
 			tunnels := map[netns.NS]*Tunnel{r.us: r.pump(r.us, test.us, test.them, test.change)}
 			if test.kernel {
 				peer := &c.Sides[1]
@@ -94,6 +100,37 @@ func withWireGuard(t *testing.T, onePort bool) func(*vxlan.Config, *TunnelConfig
 			t.Fatal(err)
 		}
 		c.Codec, c.FromEndpoint = d, onePort
+	}
+}
+
+// protocolESP is that of ESP in IP.
+const protocolESP = 50
+
+// espCodec is a codec whose pair has been agreed on already.
+type espCodec struct{ *esp.Codec }
+
+func (espCodec) Control(dst, _ []byte) ([]byte, tunnel.DropReason) { return dst, tunnel.DropBadHeader }
+
+// withESP makes both ends' codecs.
+func withESP(t *testing.T) func(*vxlan.Config, *TunnelConfig) {
+	t.Helper()
+	var keys [2][]byte
+	for i := range keys {
+		keys[i] = make([]byte, sa.AES256GCM16.KeyLen())
+		if _, err := rand.Read(keys[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(vx *vxlan.Config, c *TunnelConfig) {
+		p := sa.Pair{In: sa.Direction{SPI: 1001, Key: keys[0]}, Out: sa.Direction{SPI: 1002, Key: keys[1]}, Cipher: sa.AES256GCM16, ESN: true}
+		if a := vx.Local.String(); a == them || a == them6 {
+			p.In, p.Out = p.Out, p.In
+		}
+		codec := esp.NewRaw()
+		if err := codec.Install(p, true); err != nil {
+			t.Fatal(err)
+		}
+		c.Codec = espCodec{codec}
 	}
 }
 
