@@ -9,6 +9,9 @@ import (
 
 // IPsec is what a tunnel's key exchange came to. There are no secrets in it.
 type IPsec struct {
+	// UDPEncapsulation says that ESP is in UDP; otherwise it is IP protocol 50.
+	UDPEncapsulation bool `json:"udp_encapsulation"`
+
 	IKE   []IKESA   `json:"ike"`
 	Child []ChildSA `json:"child"`
 	// Established counts IKE SAs made anew, by either side; the rekeys are SAs replaced.

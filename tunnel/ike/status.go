@@ -26,6 +26,7 @@ type Status struct {
 	Unanswered   uint64    // of them, since the last answer
 	LastHeard    time.Time // when the peer last sent something authentic
 	NATHere      bool      // a NAT changes our address
+	Raw          bool      // ESP is in no UDP
 	Problem      string    // the last one
 	ProblemAt    time.Time
 	ProblemStays bool // it is still what keeps the tunnel down
@@ -91,6 +92,7 @@ func (m *Machine) Status() Status {
 	s := m.status
 	s.Up = m.best() != nil
 	s.KeyLogged = m.cfg.KeyLog != nil
+	s.Raw = m.cfg.Raw
 	s.HalfOpen = m.count(func(x *ikeSA) bool { return !x.initiator && x.state < stateEstablished })
 	if len(m.cfg.Certificates) > 0 {
 		s.CertificateExpires = m.cfg.Certificates[0].NotAfter
