@@ -2,8 +2,11 @@ package pump
 
 import (
 	"crypto/rand"
+	"net"
 	"net/netip"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/transitd/transitd/pkg/netns"
 	"github.com/transitd/transitd/tunnel"
@@ -131,6 +134,50 @@ func withESP(t *testing.T) func(*vxlan.Config, *TunnelConfig) {
 			t.Fatal(err)
 		}
 		c.Codec = espCodec{codec}
+	}
+}
+
+// Without UDP, who is not the peer is not heard, and what is no ESP of ours is counted by its name.
+func TestRawRefused(t *testing.T) {
+	for _, test := range []struct{ us, them, stranger, flag string }{{us, them, "192.0.2.77", ""}, {us6, them6, "2001:db8::77", " nodad"}} {
+		r := newRig(t)
+		r.protocol = protocolESP
+		r.run(r.them, "ip addr add "+test.stranger+" dev eth0"+test.flag)
+		tn := r.pump(r.us, test.us, test.them, withESP(t))
+		send := func(from string, payload string) {
+			t.Helper()
+			err := r.them.Do(func() error {
+				c, err := net.DialIP("ip:50", &net.IPAddr{IP: net.ParseIP(from)}, &net.IPAddr{IP: net.ParseIP(test.us)})
+				if err != nil {
+					return err
+				}
+				_, err = c.Write([]byte(payload))
+				return joinClose(err, c)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, payload := range []string{"\x00\x00\x03\xe9 a packet of nobody, as long as one is at least", "\x00\x00\x00\x00"} {
+			send(test.stranger, payload)
+		}
+		send(test.them, "\x00\x00\x00\x00 what is IKE in UDP")
+		send(test.them, "\xff") // a keepalive in UDP
+		send(test.them, "\x00\x00\x03\xea of an SPI that is not ours, as long as one is at least")
+		send(test.them, "\x00\x00\x03\xe9 of ours, as long as a packet is at least")
+		want := map[string]uint64{"wrong_source": 2, "bad_header": 1, "short": 1, "no_session": 1, "auth_failed": 1}
+		var got map[string]uint64
+		r.eventually("six drops", func() bool {
+			n := uint64(0)
+			got = r.stats(r.us, tn).Drops
+			for _, v := range got {
+				n += v
+			}
+			return n >= 6
+		})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: drops (-want +got):\n%s", test.us, diff)
+		}
 	}
 }
 
