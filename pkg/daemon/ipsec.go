@@ -65,7 +65,7 @@ func ipsecStatus(s *ike.Status) *control.IPsec {
 	c := &control.IPsec{
 		UDPEncapsulation: !s.Raw, IKE: []control.IKESA{}, Child: []control.ChildSA{},
 		Established: s.Established, IKERekeys: s.IKERekeys, ChildRekeys: s.ChildRekeys, Retransmits: s.Retransmits, TimedOut: s.TimedOut,
-		Refused: s.Refused, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now),
+		Refused: s.Refused, Lost: s.Lost, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now),
 		CertificateExpiresS: secondsUntil(now, s.CertificateExpires), PeerCertificateExpiresS: secondsUntil(now, s.PeerCertificateExpires),
 	}
 	for _, x := range s.IKE {

@@ -172,24 +172,26 @@ func (s *ikeSA) unfitForRaw(ps []message.Payload, spir uint64) string {
 	if !s.m.cfg.Raw {
 		return ""
 	}
-	var sources, destinations, from, to bool
-	for _, n := range message.All[message.Notify](ps) {
-		switch n.Notify {
-		case message.NATDetectionSourceIP:
-			sources, from = true, from || bytes.Equal(n.Data, natHash(s.spii, spir, s.to))
-		case message.NATDetectionDestinationIP:
-			destinations, to = true, to || bytes.Equal(n.Data, natHash(s.spii, spir, s.m.cfg.Local))
+	differs := func(kind message.NotifyType, from netip.AddrPort) bool {
+		said, same := false, false
+		for _, n := range message.All[message.Notify](ps) {
+			if n.Notify == kind {
+				said, same = true, same || bytes.Equal(n.Data, natHash(s.spii, spir, from))
+			}
 		}
+		return said && !same
 	}
-	const mend = "ESP without UDP does not get through: set udp_encapsulation: true at both ends"
 	switch {
-	case destinations && !to:
-		return fmt.Sprintf("a NAT is on the path: the peer does not see us at %s. %s", s.m.cfg.Local, mend)
-	case sources && !from:
-		return fmt.Sprintf("a NAT is on the path, or the peer wants ESP in UDP: it says that it is not at %s. %s", s.to, mend)
+	case differs(message.NATDetectionDestinationIP, s.m.cfg.Local):
+		return fmt.Sprintf("a NAT is on the path: the peer does not see us at %s%s", s.m.cfg.Local, mendRaw)
+	case differs(message.NATDetectionSourceIP, s.to):
+		return fmt.Sprintf("a NAT is on the path, or the peer wants ESP in UDP: it says that it is not at %s%s", s.to, mendRaw)
 	}
 	return ""
 }
+
+// mendRaw says what to do about a NAT where ESP is in no UDP.
+const mendRaw = ". ESP without UDP does not get through: set udp_encapsulation: true at both ends"
 
 // initAnswer takes the peer's answer to IKE_SA_INIT. Nothing protects it, but
 // for our SPI, which nobody else can know who does not see the path.
@@ -357,7 +359,8 @@ func (s *ikeSA) initAgree(offer message.SA, ke message.KE, ps []message.Payload)
 	s.peerCan(ps, 0)
 	if why := s.unfitForRaw(ps, 0); why != "" {
 		m.problem("IKE_SA_INIT from the peer: %s", why)
-		return message.Notify{Notify: message.NoProposalChosen} // the error for all that is offered (RFC 7296, section 3.10.1)
+		// RFC 4555, section 3.9, has this error for another exchange; any would end this one (RFC 7296, section 3.10.1).
+		return message.Notify{Notify: message.UnexpectedNATDetected}
 	}
 	ours := m.cfg.IKE
 	_, intermediate := message.FindNotify(ps, message.IntermediateExchangeSupport)

@@ -72,15 +72,13 @@ func (s *ikeSA) explain(n message.Notify, offered []suite.Proposal) string {
 	c := &s.m.cfg
 	switch n.Notify {
 	case message.NoProposalChosen:
-		or := ""
-		if c.Raw {
-			or = ", or it sees a NAT on the path, which ESP without UDP does not get through"
-		}
-		return fmt.Sprintf(": it takes none of ours, %s%s; its own log or configuration says which it would take", spell(offered), or)
+		return fmt.Sprintf(": it takes none of ours, %s; its own log or configuration says which it would take", spell(offered))
 	case message.InvalidKEPayload:
 		if method, err := n.KeyExchange(); err == nil {
 			return fmt.Sprintf(": it wants the key exchange %s, and ours are %s", method, spell(offered))
 		}
+	case message.UnexpectedNATDetected:
+		return ": it carries ESP without UDP, and sees a NAT on the path, or that we want UDP" + mendRaw
 	case message.TSUnacceptable:
 		return fmt.Sprintf(": it takes none of our traffic selectors, local %s and remote %s", spellTS(c.LocalTS), spellTS(c.RemoteTS))
 	case message.AuthenticationFailed:

@@ -58,10 +58,10 @@ func TestRawRefused(t *testing.T) {
 		change       func(a, b *Config)
 		ours, theirs string // of the initiator and of the responder
 	}{
-		{"a NAT before the initiator", func(a, _ *Config) { behind(a) }, "or it sees a NAT on the path", "IKE_SA_INIT from the peer: a NAT is on the path"},
-		{"a NAT before the responder", func(_, b *Config) { behind(b) }, "or it sees a NAT on the path", "a NAT is on the path: the peer does not see us at 10.9.9.9:500"},
+		{"a NAT before the initiator", func(a, _ *Config) { behind(a) }, "UNEXPECTED_NAT_DETECTED: it carries ESP without UDP, and sees a NAT on the path", "IKE_SA_INIT from the peer: a NAT is on the path"},
+		{"a NAT before the responder", func(_, b *Config) { behind(b) }, "and sees a NAT on the path", "a NAT is on the path: the peer does not see us at 10.9.9.9:500"},
 		{"a responder with UDP", func(_, b *Config) { b.Raw = false }, "a NAT is on the path, or the peer wants ESP in UDP: it says that it is not at 192.0.2.2:500", ""},
-		{"an initiator with UDP", func(a, _ *Config) { a.Raw = false }, "NO_PROPOSAL_CHOSEN", "or the peer wants ESP in UDP: it says that it is not at 192.0.2.1:500"},
+		{"an initiator with UDP", func(a, _ *Config) { a.Raw = false }, "or that we want UDP. ESP without UDP does not get through: set udp_encapsulation: true", "or the peer wants ESP in UDP: it says that it is not at 192.0.2.1:500"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -75,8 +75,8 @@ func TestRawRefused(t *testing.T) {
 				if why := s.Why(w.now); !strings.Contains(why, says) {
 					t.Errorf("end %d: the status says %q", i, why)
 				}
-				if w.end[i].conf.Raw && says == tc.ours && !strings.Contains(a+b, "udp_encapsulation: true") {
-					t.Errorf("nobody says what to do: %s %s", a, b)
+				if says != "" && !strings.Contains(s.Why(w.now), "set udp_encapsulation: true at both ends") {
+					t.Errorf("end %d does not say what to do: %s", i, s.Why(w.now))
 				}
 			}
 		})

@@ -19,6 +19,7 @@ type Status struct {
 	Retransmits  uint64 // requests sent again
 	TimedOut     uint64 // IKE SAs given up, because the peer did not answer
 	Refused      uint64 // messages that were not what they should be
+	Lost         uint64 // messages at port 500 that were too many, or too long; at the other port they are drops of the tunnel
 	CookiesSent  uint64
 	HalfOpen     int
 	PeerBegan    uint64    // IKE_SA_INIT requests that came

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -53,7 +54,8 @@ type Device struct {
 	queue chan *message
 	woken chan struct{} // something changed that Run has to look at
 
-	at *port500 // nil: not there
+	at   *port500      // nil: not there
+	lost atomic.Uint64 // messages that came there and were not taken
 
 	mu   sync.Mutex // of the machine, and of send
 	m    *ike.Machine
@@ -215,7 +217,9 @@ func (d *Device) Terminate() {
 func (d *Device) Status() ike.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.m.Status()
+	s := d.m.Status()
+	s.Lost = d.lost.Load()
+	return s
 }
 
 // effects is what a machine does. It is called with the device's lock.

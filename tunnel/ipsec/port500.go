@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/ike"
 )
 
@@ -73,7 +74,9 @@ func (p *port500) read(d *Device) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err == nil && n > 0:
-			d.take(ike.PortIKE, buf[:n])
+			if d.take(ike.PortIKE, buf[:n]) != tunnel.DropNone {
+				d.lost.Add(1)
+			}
 		}
 		// Other errors are ICMP's about what was sent.
 	}

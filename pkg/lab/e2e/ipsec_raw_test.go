@@ -119,6 +119,7 @@ func (n *rawEnd) status() (s rawStatus, err error) {
 
 // folder and sh are what a mover asks of a peer.
 func (n *rawEnd) folder() string { return n.dir }
+
 func (n *rawEnd) sh(line string) (string, error) {
 	return output(n.ns.Command(n.t.Context(), "sh", "-c", line))
 }
@@ -230,7 +231,7 @@ func TestIPsecRawRefused(t *testing.T) {
 		}
 		soon(t, "the responder says that there is a NAT", 20*time.Second, why(w[1], "a NAT is on the path"))
 		soon(t, "it says what to do", time.Second, why(w[1], "set udp_encapsulation: true"))
-		soon(t, "the initiator thinks of one", 20*time.Second, why(w[0], "or it sees a NAT on the path"))
+		soon(t, "the initiator thinks of one", 20*time.Second, why(w[0], "and sees a NAT on the path"))
 	})
 	t.Run("a peer with UDP", func(t *testing.T) {
 		w := newRawEnds(t, rawOuters["IPv4"])
