@@ -29,6 +29,7 @@ func (v *validator) ipsec(path string, t Tunnel) {
 		return
 	}
 	v.ipsecSecrets(path, x)
+	v.rawESP(path, x)
 	for _, p := range []struct {
 		key  string
 		port uint16
@@ -58,6 +59,22 @@ func (v *validator) ipsec(path string, t Tunnel) {
 	}
 	v.selectors(path+".local_ts", x.LocalTS)
 	v.selectors(path+".remote_ts", x.RemoteTS)
+}
+
+// rawESP refuses what is about UDP where there is none.
+func (v *validator) rawESP(path string, x IPsec) {
+	if x.UDPEncapsulation {
+		return
+	}
+	for _, k := range []struct{ key, what string }{
+		{".paths", "ESP without UDP has no source ports to spread flows over"},
+		{".port", "ESP without UDP has no port, and IKE is at UDP port 500"},
+		{".peer_port", "ESP without UDP has no port, and IKE is at UDP port 500"},
+	} {
+		if v.given(path + k.key) {
+			v.errorf(path+k.key, "remove it, or udp_encapsulation: false", "%s", k.what)
+		}
+	}
 }
 
 // ipsecSecrets checks how the two ends prove who they are.

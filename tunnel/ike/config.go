@@ -22,7 +22,10 @@ import (
 type Config struct {
 	// Local and Remote are the ends of the underlay. The ports are those at which
 	// ESP is carried in UDP, and IKE with the non-ESP marker (RFC 3948).
-	Local, Remote     netip.AddrPort
+	Local, Remote netip.AddrPort
+	// Raw says that ESP is in no UDP. Then IKE is spoken at port 500, which both
+	// addresses have, and there must be no NAT.
+	Raw               bool
 	LocalID, RemoteID auth.Identity
 
 	PSK []byte // by which both ends prove who they are; or:
@@ -61,8 +64,16 @@ type Port uint8
 // The ports.
 const (
 	PortESP Port = iota // the one that ESP is carried by, 4500 as a rule
-	PortIKE             // 500, for peers that begin there
+	PortIKE             // 500, for peers that begin there, and where ESP is raw
 )
+
+// port is by which we begin.
+func (c *Config) port() Port {
+	if c.Raw {
+		return PortIKE
+	}
+	return PortESP
+}
 
 // Effects is the world of a machine: what it does, in the order it does it.
 type Effects interface {
@@ -131,7 +142,7 @@ func (c *Config) differs(d *Config) bool {
 	certificates := func(a, b []*x509.Certificate) bool {
 		return slices.EqualFunc(a, b, func(x, y *x509.Certificate) bool { return x.Equal(y) })
 	}
-	return c.Local != d.Local || c.Remote != d.Remote || !c.LocalID.Equal(d.LocalID) || !c.RemoteID.Equal(d.RemoteID) ||
+	return c.Local != d.Local || c.Remote != d.Remote || c.Raw != d.Raw || !c.LocalID.Equal(d.LocalID) || !c.RemoteID.Equal(d.RemoteID) ||
 		!bytes.Equal(c.PSK, d.PSK) || !bytes.Equal(c.PPK, d.PPK) || c.PPKID != d.PPKID ||
 		!certificates(c.Certificates, d.Certificates) || !certificates(c.Authorities, d.Authorities) ||
 		spell(c.IKE) != spell(d.IKE) || spell(c.ESP) != spell(d.ESP) ||

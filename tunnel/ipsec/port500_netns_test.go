@@ -23,34 +23,23 @@ import (
 	ikemessage "github.com/transitd/transitd/tunnel/ike/message"
 )
 
-func loopback(t *testing.T) netns.NS {
+// run makes a device in a namespace and has it speak IKE until the test ends.
+// What it sends by the endpoint's own port goes to send.
+func run(t *testing.T, ns netns.NS, c Config, send func([]byte) error) *Device {
 	t.Helper()
-	ns := netnstest.New(t, "ike")
-	if out, err := ns.Command(t.Context(), "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	var d *Device
+	if err := ns.Do(func() (err error) { d, err = New(c); return err }); err != nil {
+		t.Fatal(err)
 	}
-	return ns
-}
-
-// run has a device in a namespace until the test ends, and waits for it.
-func run(t *testing.T, ns netns.NS, d *Device) {
-	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
-	done.Go(func() {
-		err := ns.Do(func() error {
-			d.Run(ctx, func([]byte) error { return nil })
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		done.Wait()
-	})
+	done.Go(func() { d.Run(ctx, send) })
+	t.Cleanup(func() { cancel(); done.Wait(); d.Close() })
+	return d
 }
+
+// nowhere takes what is sent.
+func nowhere([]byte) error { return nil }
 
 // A beginner is a peer that begins at port 500, and stays there.
 type beginner struct {
@@ -85,12 +74,8 @@ func dial500(t *testing.T, ns netns.NS) *net.UDPConn {
 // TestPort500: a peer that begins at port 500 is answered there.
 func TestPort500(t *testing.T) {
 	t.Parallel()
-	ns := loopback(t)
-	d, err := New(Config{IKE: ikeConfig(t, 1, 4500), Interface: "lo", Mark: 7})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run(t, ns, d)
+	ns := netnstest.New(t, "ike")
+	d := run(t, ns, Config{IKE: ikeConfig(t, 1, 4500), Interface: "lo", Mark: 7}, nowhere)
 	conn := dial500(t, ns)
 	c := ikeConfig(t, 0, 4500)
 	c.Random = rand.Reader
@@ -137,15 +122,11 @@ func TestPort500(t *testing.T) {
 // with the device.
 func TestPort500Hostile(t *testing.T) {
 	t.Parallel()
-	ns := loopback(t)
-	d, err := New(Config{IKE: ikeConfig(t, 1, 4500), Interface: "lo"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run(t, ns, d)
+	ns := netnstest.New(t, "ike")
+	d := run(t, ns, Config{IKE: ikeConfig(t, 1, 4500), Interface: "lo"}, nowhere)
 	conn := dial500(t, ns)
 	var stranger net.PacketConn
-	err = ns.Do(func() (err error) {
+	err := ns.Do(func() (err error) {
 		stranger, err = net.ListenPacket("udp", "127.0.0.3:500")
 		return err
 	})
@@ -186,7 +167,7 @@ func TestPort500Hostile(t *testing.T) {
 // A port that somebody else has is no reason not to be there: it is said.
 func TestPort500Taken(t *testing.T) {
 	t.Parallel()
-	ns := loopback(t)
+	ns := netnstest.New(t, "ike")
 	var taken *net.UDPConn
 	err := ns.Do(func() (err error) {
 		taken, err = net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2), Port: 500}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 500})
@@ -197,19 +178,7 @@ func TestPort500Taken(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	core, logs := observer.New(zap.InfoLevel)
-	d, err := New(Config{IKE: ikeConfig(t, 1, 4500), Log: zap.New(core)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	err = ns.Do(func() error {
-		d.Run(ctx, func([]byte) error { return nil })
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	run(t, ns, Config{IKE: ikeConfig(t, 1, 4500), Log: zap.New(core)}, nowhere)
 	if !strings.Contains(logs.All()[0].Message, "port 500") {
 		t.Errorf("the log: %+v", logs.All())
 	}
