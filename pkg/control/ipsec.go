@@ -27,6 +27,10 @@ type IPsec struct {
 	// Why says why the tunnel is not up; Problem what was wrong in the last minute, also while it is up.
 	Why     string `json:"why,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Cause is of what Why or Problem says: "silence", "refused" (by the peer, which knows more), "secret", "method",
+	// "ppk", "identity", "certificate", "proposals", "selectors", or nothing. PeerSays is the peer's last refusal.
+	Cause    string `json:"cause,omitempty"`
+	PeerSays string `json:"peer_says,omitempty"`
 }
 
 // IKESA is an IKE SA.
@@ -42,6 +46,7 @@ type IKESA struct {
 	PeerAuth  string `json:"peer_auth"` // "psk", "rsa", "ecdsa", "ed25519"
 	AgeS      uint64 `json:"age_s"`
 	RekeyInS  *int64 `json:"rekey_in_s"`
+	EndsInS   *int64 `json:"ends_in_s"` // unless it is replaced
 }
 
 // ChildSA is a pair of CHILD SAs.
@@ -55,6 +60,7 @@ type ChildSA struct {
 	RemoteTS   []string `json:"remote_ts"`
 	AgeS       uint64   `json:"age_s"`
 	RekeyInS   *int64   `json:"rekey_in_s"`
+	EndsInS    *int64   `json:"ends_in_s"` // unless it is replaced
 	InPackets  uint64   `json:"in_packets"`
 	InBytes    uint64   `json:"in_bytes"`
 	OutPackets uint64   `json:"out_packets"`

@@ -65,20 +65,20 @@ func ipsecStatus(s *ike.Status) *control.IPsec {
 	c := &control.IPsec{
 		IKE: []control.IKESA{}, Child: []control.ChildSA{},
 		Established: s.Established, IKERekeys: s.IKERekeys, ChildRekeys: s.ChildRekeys, Retransmits: s.Retransmits, TimedOut: s.TimedOut,
-		Refused: s.Refused, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now),
+		Refused: s.Refused, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now), Cause: string(s.CauseNow(now)), PeerSays: s.PeerSays,
 		CertificateExpiresS: secondsUntil(now, s.CertificateExpires), PeerCertificateExpiresS: secondsUntil(now, s.PeerCertificateExpires),
 	}
 	for _, x := range s.IKE {
 		c.IKE = append(c.IKE, control.IKESA{
 			InitiatorSPI: fmt.Sprintf("%016x", x.InitiatorSPI), ResponderSPI: fmt.Sprintf("%016x", x.ResponderSPI), State: x.State, Initiator: x.Initiator,
 			Proposal: x.Proposal, LocalID: x.LocalID, RemoteID: x.RemoteID, PeerAuth: x.PeerAuth,
-			AgeS: age(now, x.Established), RekeyInS: secondsUntil(now, x.RekeyAt),
+			AgeS: age(now, x.Established), RekeyInS: secondsUntil(now, x.RekeyAt), EndsInS: secondsUntil(now, x.EndsAt),
 		})
 	}
 	for _, x := range s.Child {
 		c.Child = append(c.Child, control.ChildSA{
 			InSPI: fmt.Sprintf("%08x", x.InSPI), OutSPI: fmt.Sprintf("%08x", x.OutSPI), State: x.State, Proposal: x.Proposal,
-			LocalTS: x.LocalTS, RemoteTS: x.RemoteTS, AgeS: age(now, x.Established), RekeyInS: secondsUntil(now, x.RekeyAt),
+			LocalTS: x.LocalTS, RemoteTS: x.RemoteTS, AgeS: age(now, x.Established), RekeyInS: secondsUntil(now, x.RekeyAt), EndsInS: secondsUntil(now, x.EndsAt),
 			InPackets: x.InPackets, InBytes: x.InBytes, OutPackets: x.OutPackets, OutBytes: x.OutBytes,
 		})
 	}
@@ -99,6 +99,47 @@ func age(now, t time.Time) uint64 {
 		return 0
 	}
 	return uint64(now.Sub(t) / time.Second)
+}
+
+// ipsecAdvice is the command that tells more of what keeps an IPsec tunnel down. What
+// has to be alike is at two ends, and only one of them is here.
+func ipsecAdvice(t TunnelView, underlay string, now time.Time) string {
+	grep := func(keys string) string {
+		return "grep -nE '" + keys + "' /etc/transitd/*.yaml # at both ends"
+	}
+	switch t.IPsec.CauseNow(now) {
+	case ike.CauseSilence:
+		return fmt.Sprintf("tcpdump -c 10 -ni %s host %s and udp # does it go out, does an answer come? The same at the peer", underlay, t.Plan.Pump.Remote.Addr())
+	case ike.CauseRefused:
+		return "transitctl tunnel " + t.Plan.Name + " # and at the peer (strongSwan: swanctl --log), which knows why it refuses"
+	case ike.CauseSecret:
+		return "head -n1 PSK_FILE | cksum # at both ends: the same two numbers? Then transitctl reload"
+	case ike.CauseMethod:
+		return grep("psk_file|cert_file")
+	case ike.CausePPK:
+		return grep("ppk_id|ppk_file")
+	case ike.CauseIdentity:
+		return grep("local_id|remote_id") + ": each one's local_id is the other's remote_id"
+	case ike.CauseCertificate:
+		return "openssl x509 -noout -subject -issuer -dates -ext subjectAltName -in CERT_FILE # at the peer; and timedatectl at both ends"
+	case ike.CauseProposals:
+		return grep("_proposals") + ": one of each has to be the same"
+	case ike.CauseSelectors:
+		return grep("local_ts|remote_ts") + ": each one's local_ts is the other's remote_ts"
+	case ike.CauseOther:
+	}
+	return "transitctl tunnel " + t.Plan.Name
+}
+
+// rekeyWarning says that keys are older than they should be, and what will come of it.
+func rekeyWarning(t TunnelView, now time.Time) string {
+	if t.IPsec == nil {
+		return ""
+	}
+	if w := t.IPsec.Overdue(now); w != "" {
+		return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, w)
+	}
+	return ""
 }
 
 // certificateSoon is when an operator should see to a certificate.

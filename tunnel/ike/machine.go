@@ -61,6 +61,9 @@ type Machine struct {
 	hinted    time.Time // when a hint that the peer has lost us was last followed
 	refusedAt time.Time // when a stranger was last answered
 
+	downAt   time.Time // since when no pair carries packets; zero: one does
+	lamented time.Time
+
 	status   Status
 	problems map[string]time.Time
 	pairs    []*child // of all IKE SAs, and those that linger
@@ -199,6 +202,7 @@ func (m *Machine) Tick(now time.Time) (next time.Time) {
 	m.sweepPairs()
 	m.settle()
 	m.begin()
+	m.lament()
 	next = now.Add(sweep)
 	for _, s := range m.sas {
 		if s.out != nil && s.out.next.Before(next) {

@@ -3,7 +3,6 @@ package ike
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -79,6 +78,9 @@ type ikeSA struct {
 	peerID      string
 	certUntil   time.Time // when the peer's certificate ends
 	supersede   bool      // takes the place of all others: the configuration is another one
+
+	proclaimed bool     // see say
+	untold     []string // until then
 }
 
 // lives reports whether an IKE SA serves, or will serve, to key the tunnel.
@@ -101,6 +103,7 @@ type request struct {
 	id        uint32
 	datagrams [][]byte
 	tried     int
+	first     time.Time // when it was sent first
 	next      time.Time
 }
 
@@ -160,7 +163,7 @@ func (s *ikeSA) proceed() {
 // request sends a request for the first time.
 func (s *ikeSA) request(r *request) {
 	s.out, s.outPieces = r, nil
-	r.next = s.m.now.Add(firstWait)
+	r.first, r.next = s.m.now, s.m.now.Add(firstWait)
 	r.tried = 1
 	s.send(r.datagrams)
 }
@@ -230,6 +233,9 @@ func (s *ikeSA) tick() {
 // aged begins what an established SA's age asks for.
 func (s *ikeSA) aged() {
 	now := s.m.now
+	if now.Sub(s.established) >= proclaimAfter {
+		s.proclaim()
+	}
 	switch {
 	case !now.Before(s.expireAt):
 		s.m.problem("the IKE SA is too old and could not be replaced: it is deleted")
@@ -253,7 +259,7 @@ func (s *ikeSA) aged() {
 
 // timedOut gives the peer up.
 func (s *ikeSA) timedOut() {
-	m, was, what := s.m, s.state, s.out.exchange
+	m, was, what, asked := s.m, s.state, s.out.exchange, s.out.first
 	s.die(0)
 	switch was {
 	case stateInit:
@@ -261,7 +267,7 @@ func (s *ikeSA) timedOut() {
 		m.beginAt = m.now
 	case stateAuth, stateEstablished:
 		m.status.TimedOut++
-		m.problem("the peer did not answer %s: the IKE SA is given up", what)
+		m.found(CauseSilence, "the peer did not answer %s, %d times in %s: the IKE SA is given up", what, tries, m.now.Sub(asked).Round(time.Second/2))
 		m.beginAt = m.now
 	case stateReplaced, stateDeleting, stateDead:
 	}
@@ -451,6 +457,9 @@ func (s *ikeSA) requested(o keys.Opened) {
 		s.m.status.Refused++
 		s.reply(o.Header, message.Notify{Notify: message.InvalidSyntax})
 	}
+	if s.state == stateEstablished && o.Exchange != message.IKEAuth { // it had our answer to that
+		s.proclaim()
+	}
 }
 
 // end forgets an SA that came to a bad end, and tries again.
@@ -505,20 +514,3 @@ func lower(a, b []byte) []byte {
 // loses reports whether the one of two crossing exchanges with nonce a gives way
 // to the one with b: it has the lowest of the four.
 func loses(a, b []byte) bool { return bytes.Compare(a, b) < 0 }
-
-func (m *Machine) problem(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	m.status.Problem, m.status.ProblemAt = text, m.now
-	if at, ok := m.problems[text]; ok && m.now.Sub(at) < time.Minute {
-		return
-	}
-	if len(m.problems) >= 64 {
-		clear(m.problems) // a peer cannot make it grow
-	}
-	m.problems[text] = m.now
-	m.e.Log(Event{Problem: true, Text: text})
-}
-
-func (m *Machine) say(format string, args ...any) {
-	m.e.Log(Event{Text: fmt.Sprintf(format, args...)})
-}
