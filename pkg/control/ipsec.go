@@ -27,7 +27,7 @@ type IPsec struct {
 	// Why says why the tunnel is not up; Problem what was wrong in the last minute, also while it is up.
 	Why     string `json:"why,omitempty"`
 	Problem string `json:"problem,omitempty"`
-	// Cause is of what Why or Problem says: "silence", "refused" (by the peer, which knows more), "secret", "method",
+	// Cause is of what Why or Problem says: "silence", "passive" (it has to begin), "refused" (by the peer, which knows more), "secret", "method",
 	// "ppk", "identity", "certificate", "proposals", "selectors", or nothing. PeerSays is the peer's last refusal.
 	Cause    string `json:"cause,omitempty"`
 	PeerSays string `json:"peer_says,omitempty"`

@@ -110,6 +110,8 @@ func ipsecAdvice(t TunnelView, underlay string, now time.Time) string {
 	switch t.IPsec.CauseNow(now) {
 	case ike.CauseSilence:
 		return fmt.Sprintf("tcpdump -c 10 -ni %s host %s and udp # does it go out, does an answer come? The same at the peer", underlay, t.Plan.Pump.Remote.Addr())
+	case ike.CausePassive:
+		return "grep -n initiate /etc/transitd/*.yaml # at both ends: one has to begin"
 	case ike.CauseRefused:
 		return "transitctl tunnel " + t.Plan.Name + " # and at the peer (strongSwan: swanctl --log), which knows why it refuses"
 	case ike.CauseSecret:
@@ -151,15 +153,17 @@ func certificateWarning(t TunnelView, now time.Time) string {
 		return ""
 	}
 	for _, c := range []struct {
-		whose string
-		until time.Time
-	}{{"our certificate", t.IPsec.CertificateExpires}, {"the peer's certificate", t.IPsec.PeerCertificateExpires}} {
+		whose       string
+		from, until time.Time
+	}{{"our certificate", t.IPsec.CertificateStarts, t.IPsec.CertificateExpires}, {"the peer's certificate", time.Time{}, t.IPsec.PeerCertificateExpires}} {
 		switch {
+		case now.Before(c.from):
+			return fmt.Sprintf("tunnel %s: %s is valid only from %s on: no IKE SA can be made", t.Plan.Name, c.whose, c.from.UTC().Format(time.DateOnly))
 		case c.until.IsZero() || c.until.Sub(now) > certificateSoon:
 		case now.After(c.until):
-			return fmt.Sprintf("tunnel %s: %s ended on %s: no new IKE SA can be made", t.Plan.Name, c.whose, c.until.Format(time.DateOnly))
+			return fmt.Sprintf("tunnel %s: %s ended on %s: no new IKE SA can be made", t.Plan.Name, c.whose, c.until.UTC().Format(time.DateOnly))
 		default:
-			return fmt.Sprintf("tunnel %s: %s ends on %s", t.Plan.Name, c.whose, c.until.Format(time.DateOnly))
+			return fmt.Sprintf("tunnel %s: %s ends on %s", t.Plan.Name, c.whose, c.until.UTC().Format(time.DateOnly))
 		}
 	}
 	return ""

@@ -348,10 +348,11 @@ func (c *child) aged(s *ikeSA) {
 	switch {
 	case c.state == childReplaced && m.now.Sub(c.replacedAt) >= replacedLife:
 		s.deleteChild(c)
-	case c.state != childInstalled || m.now.Before(c.rested):
-	case !m.now.Before(c.expireAt):
+	case c.state != childInstalled:
+	case !m.now.Before(c.expireAt): // also if the last refusal was a moment ago
 		m.problem("CHILD SA %08x is too old and could not be replaced: it is deleted", c.pair.In.SPI)
 		s.deleteChild(c)
+	case m.now.Before(c.rested):
 	case !m.now.Before(c.rekeyAt) || u.Spent:
 		s.do(&rekeyChild{old: c})
 	}

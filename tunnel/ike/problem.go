@@ -14,6 +14,7 @@ const (
 	CauseOther       Cause = ""
 	CauseSilence     Cause = "silence"     // the peer does not answer
 	CauseRefused     Cause = "refused"     // the peer refuses, and only it knows why
+	CausePassive     Cause = "passive"     // the peer has to begin, and has not
 	CauseSecret      Cause = "secret"      // the preshared keys differ
 	CauseMethod      Cause = "method"      // a preshared key at one end, certificates at the other
 	CausePPK         Cause = "ppk"         // the postquantum preshared key

@@ -41,6 +41,7 @@ type Status struct {
 
 	// Certificates are when ours and the peer's end; zero without them.
 	CertificateExpires, PeerCertificateExpires time.Time
+	CertificateStarts                          time.Time // when ours begins to be valid
 
 	KeyLogged bool // secrets are being written to a file
 }
@@ -101,6 +102,8 @@ func (s *Status) CauseNow(now time.Time) Cause {
 		return CauseRefused
 	case s.unanswered(now) || s.arrives(now):
 		return CauseSilence
+	case !s.Up && s.Attempts == 0:
+		return CausePassive
 	}
 	return CauseOther
 }
@@ -186,7 +189,7 @@ func (m *Machine) Status() Status {
 	s.KeyLogged = m.cfg.KeyLog != nil
 	s.HalfOpen = m.count(func(x *ikeSA) bool { return !x.initiator && x.state < stateEstablished })
 	if len(m.cfg.Certificates) > 0 {
-		s.CertificateExpires = m.cfg.Certificates[0].NotAfter
+		s.CertificateStarts, s.CertificateExpires = m.cfg.Certificates[0].NotBefore, m.cfg.Certificates[0].NotAfter
 	}
 	for _, x := range m.sas {
 		if x.state == stateDead || x.state < stateEstablished && !x.initiator {
