@@ -3,10 +3,12 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/tunnel/ike"
+	"github.com/transitd/transitd/tunnel/ike/auth"
 )
 
 // Rekey replaces a tunnel's SAs now.
@@ -167,4 +169,30 @@ func certificateWarning(t TunnelView, now time.Time) string {
 		}
 	}
 	return ""
+}
+
+// certificateNotes say of certificates in files when they are not valid. The
+// daemon starts with them: its other tunnels work.
+func certificateNotes(p *Plan, now time.Time) (notes []string) {
+	for _, t := range p.Tunnels {
+		if t.IPsec == nil {
+			continue
+		}
+		for i, c := range slices.Concat(t.IPsec.Certificates, t.IPsec.Authorities) {
+			what := "ca_file"
+			if i < len(t.IPsec.Certificates) {
+				what = "cert_file"
+			}
+			name := auth.SubjectOf(c).String()
+			switch {
+			case now.Before(c.NotBefore):
+				notes = append(notes, fmt.Sprintf("tunnel %s: %s: %s is valid only from %s on: the peer will refuse it until then", t.Name, what, name, c.NotBefore.UTC().Format(time.DateTime)))
+			case now.After(c.NotAfter):
+				notes = append(notes, fmt.Sprintf("tunnel %s: %s: %s ended at %s: no IKE SA can be made with it", t.Name, what, name, c.NotAfter.UTC().Format(time.DateTime)))
+			case c.NotAfter.Sub(now) < certificateSoon:
+				notes = append(notes, fmt.Sprintf("tunnel %s: %s: %s ends at %s", t.Name, what, name, c.NotAfter.UTC().Format(time.DateTime)))
+			}
+		}
+	}
+	return notes
 }

@@ -92,13 +92,21 @@ func (c *Config) Check() error {
 		return errors.New("ike: a postquantum preshared key has an identifier")
 	}
 	for _, p := range c.ESP {
-		for _, t := range p.Transforms {
-			if t.Type == message.TransformEncryption && cipherOf(t) == 0 {
-				return fmt.Errorf("ike: ESP proposal %s: %s is not carried here: use aes256gcm16, aes128gcm16 or chacha20poly1305", p, suite.Word(t))
-			}
-			if t.Type.Additional() {
-				return fmt.Errorf("ike: ESP proposal %s: additional key exchanges are for IKE's proposals: their strength is inherited", p)
-			}
+		if err := Carries(p); err != nil {
+			return fmt.Errorf("ike: %w", err)
+		}
+	}
+	return nil
+}
+
+// Carries refuses a proposal for ESP that the data plane does not know.
+func Carries(p suite.Proposal) error {
+	for _, t := range p.Transforms {
+		if t.Type == message.TransformEncryption && cipherOf(t) == 0 {
+			return fmt.Errorf("ESP proposal %s: %s is not carried here: use aes256gcm16, aes128gcm16 or chacha20poly1305", p, suite.Word(t))
+		}
+		if t.Type.Additional() {
+			return fmt.Errorf("ESP proposal %s: additional key exchanges are for IKE's proposals: their strength is inherited", p)
 		}
 	}
 	return nil

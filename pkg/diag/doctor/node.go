@@ -50,6 +50,7 @@ type Tunnel struct {
 	MTU           int
 	Address, Peer netip.Addr // inside the tunnel
 	IPv6, BFD     bool
+	Certificates  bool // by which an IPsec tunnel's ends know each other
 }
 
 // FromConfig takes a node from its configuration.
@@ -70,6 +71,7 @@ func FromConfig(c *config.Config) Node {
 		}
 		if t.Encapsulation == config.EncapsulationIPsec {
 			x.Port, x.PeerPort = t.IPsec.Port, t.IPsec.PeerPort
+			x.Certificates = t.IPsec.CertFile != ""
 		}
 		if t.Encapsulation == config.EncapsulationWireGuard {
 			x.Port, x.PeerPort = t.WireGuard.ListenPort, t.WireGuard.PeerPort
@@ -137,6 +139,18 @@ func (n *Node) UDPPorts() (list []uint16) {
 		if t.Port != 0 && !slices.Contains(list, t.Port) {
 			list = append(list, t.Port)
 		}
+	}
+	return list
+}
+
+// ikePort is where peers of other makes begin IKE; the tunnel listens there as well if it is free.
+const ikePort = 500
+
+// ListenPorts are the UDP ports on which another program would be in the way.
+func (n *Node) ListenPorts() []uint16 {
+	list := n.UDPPorts()
+	if slices.ContainsFunc(n.Tunnels, func(t Tunnel) bool { return t.Encapsulation == string(config.EncapsulationIPsec) && t.Port == 4500 }) {
+		list = append(list, ikePort)
 	}
 	return list
 }
