@@ -98,6 +98,9 @@ func (a *app) printIPsec(x *control.IPsec) {
 			a.printf("  %s ends in %d days", c.whose, *c.in/86400)
 		}
 	}
+	if x.Overdue != "" {
+		a.printf("  %s", x.Overdue)
+	}
 	if x.Why != "" {
 		a.printf("  not up: %s", x.Why)
 	}

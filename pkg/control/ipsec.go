@@ -31,6 +31,8 @@ type IPsec struct {
 	// "ppk", "identity", "certificate", "proposals", "selectors", or nothing. PeerSays is the peer's last refusal.
 	Cause    string `json:"cause,omitempty"`
 	PeerSays string `json:"peer_says,omitempty"`
+	// Overdue says that an SA is past its lifetime and could not be replaced, when it ends, and why.
+	Overdue string `json:"overdue,omitempty"`
 }
 
 // IKESA is an IKE SA.

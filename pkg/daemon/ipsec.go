@@ -1,12 +1,17 @@
 package daemon
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/tunnel/ike"
 	"github.com/transitd/transitd/tunnel/ike/auth"
 )
@@ -34,11 +39,84 @@ func (d *Daemon) Terminate(_ context.Context, name string) (control.IPsecDone, e
 		return control.IPsecDone{}, err
 	}
 	en.Terminate()
+	d.story.add(events.Tunnel, events.Info, t.Name, "", "", "tunnel %s: its SAs are deleted, as was asked for by transitctl ipsec terminate", t.Name)
 	done := "its SAs are deleted; the peer has to begin anew"
 	if t.IPsec.Initiate {
 		done = "its SAs are deleted; new ones are being made"
 	}
 	return control.IPsecDone{Version: control.V1(), Tunnel: t.Name, Done: done}, nil
+}
+
+// ipsecChange says what a reload changes in what a tunnel agrees to, and what comes
+// of it. There are no secrets in it.
+func ipsecChange(from, to *ike.Config) string {
+	var list []string
+	for _, c := range []struct{ key, from, to string }{
+		{"local_id", from.LocalID.String(), to.LocalID.String()},
+		{"remote_id", from.RemoteID.String(), to.RemoteID.String()},
+		{"ike_proposals", fmt.Sprint(from.IKE), fmt.Sprint(to.IKE)},
+		{"esp_proposals", fmt.Sprint(from.ESP), fmt.Sprint(to.ESP)},
+		{"local_ts", fmt.Sprint(from.LocalTS), fmt.Sprint(to.LocalTS)},
+		{"remote_ts", fmt.Sprint(from.RemoteTS), fmt.Sprint(to.RemoteTS)},
+		{"ppk_id", from.PPKID, to.PPKID},
+		{"initiate", fmt.Sprint(from.Initiate), fmt.Sprint(to.Initiate)},
+		{"ike_lifetime", from.IKELifetime.String(), to.IKELifetime.String()},
+		{"child_lifetime", from.ChildLifetime.String(), to.ChildLifetime.String()},
+		{"dpd_delay", from.DPDDelay.String(), to.DPDDelay.String()},
+	} {
+		if c.from != c.to {
+			list = append(list, fmt.Sprintf("%s: %s becomes %s", c.key, cmp.Or(c.from, "nothing"), cmp.Or(c.to, "nothing")))
+		}
+	}
+	anew := from.Differs(to)
+	if !bytes.Equal(from.PSK, to.PSK) {
+		list = append(list, "the preshared key changes")
+	}
+	if !bytes.Equal(from.PPK, to.PPK) {
+		list = append(list, "the postquantum preshared key changes")
+	}
+	if !slices.EqualFunc(slices.Concat(from.Certificates, from.Authorities), slices.Concat(to.Certificates, to.Authorities), (*x509.Certificate).Equal) {
+		list = append(list, "certificates change")
+	}
+	if len(list) == 0 { // a key of a certificate that is the same: two files of one key
+		list = append(list, "a key is read again")
+	}
+	what := "SAs go on"
+	switch {
+	case anew && to.Initiate:
+		what = "new SAs are made beside the old ones"
+	case anew:
+		what = "the peer has to make new SAs (initiate: false); the old ones go on until then"
+	}
+	return strings.Join(list, ", ") + "; " + what
+}
+
+// keysLocked tells that a tunnel's keys were replaced, or that they could not be.
+func (c *chronicle) keysLocked(t TunnelView, now time.Time) {
+	if t.IPsec == nil {
+		return
+	}
+	name := t.Plan.Name
+	was, seen := c.keys[name]
+	is := keysSeen{ike: t.IPsec.IKERekeys, child: t.IPsec.ChildRekeys, overdue: t.IPsec.Overdue(now) != ""}
+	c.keys[name] = is
+	switch {
+	case !seen:
+	case is.overdue && !was.overdue:
+		c.add(events.Tunnel, events.Warning, name, "", "", "%s", rekeyWarning(t, now))
+	case is.child > was.child && is.ike > was.ike:
+		c.add(events.Tunnel, events.Info, name, "", "", "tunnel %s: the IKE SA and the CHILD SA were replaced by new ones", name)
+	case is.child > was.child:
+		c.add(events.Tunnel, events.Info, name, "", "", "tunnel %s: the CHILD SA was replaced by a new one: packets have new keys", name)
+	case is.ike > was.ike:
+		c.add(events.Tunnel, events.Info, name, "", "", "tunnel %s: the IKE SA was replaced by a new one", name)
+	}
+}
+
+// keysSeen is what a chronicle knows of a tunnel's SAs.
+type keysSeen struct {
+	ike, child uint64 // replaced so far
+	overdue    bool
 }
 
 // ipsecControl is what commands do to a running tunnel.
@@ -67,7 +145,7 @@ func ipsecStatus(s *ike.Status) *control.IPsec {
 	c := &control.IPsec{
 		IKE: []control.IKESA{}, Child: []control.ChildSA{},
 		Established: s.Established, IKERekeys: s.IKERekeys, ChildRekeys: s.ChildRekeys, Retransmits: s.Retransmits, TimedOut: s.TimedOut,
-		Refused: s.Refused, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now), Cause: string(s.CauseNow(now)), PeerSays: s.PeerSays,
+		Refused: s.Refused, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now), Cause: string(s.CauseNow(now)), PeerSays: s.PeerSays, Overdue: s.Overdue(now),
 		CertificateExpiresS: secondsUntil(now, s.CertificateExpires), PeerCertificateExpiresS: secondsUntil(now, s.PeerCertificateExpires),
 	}
 	for _, x := range s.IKE {

@@ -125,9 +125,9 @@ func cipherOf(t message.Transform) sa.Cipher {
 	return 0
 }
 
-// differs reports whether what another configuration agrees to, or who it is,
+// Differs reports whether what another configuration agrees to, or who it is,
 // is not the same: then SAs have to be made anew.
-func (c *Config) differs(d *Config) bool {
+func (c *Config) Differs(d *Config) bool {
 	certificates := func(a, b []*x509.Certificate) bool {
 		return slices.EqualFunc(a, b, func(x, y *x509.Certificate) bool { return x.Equal(y) })
 	}

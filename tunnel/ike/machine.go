@@ -234,7 +234,7 @@ func (m *Machine) Reconfigure(now time.Time, c Config) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	anew := m.cfg.differs(&c)
+	anew := m.cfg.Differs(&c)
 	m.cfg = c
 	if anew && c.Initiate {
 		m.drop(func(s *ikeSA) bool { return s.state < stateEstablished })
