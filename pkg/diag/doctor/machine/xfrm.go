@@ -14,14 +14,16 @@ import (
 
 // policies reads the kernel's policies for IPsec.
 func (r *reader) policies() {
-	list, err := retry(func() ([]netlink.XfrmPolicy, error) { return netlink.XfrmPolicyList(netlink.FAMILY_ALL) })
-	switch {
-	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOPROTOOPT):
-		r.h.Policies = []doctor.Policy{} // a kernel without them
-		return
-	case err != nil:
-		r.unread("the kernel's IPsec policies", fmt.Errorf("list policies: %w", err), "ip xfrm policy")
-		return
+	var list []netlink.XfrmPolicy
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} { // without a family IPv6 addresses are cut to four bytes
+		some, err := retry(func() ([]netlink.XfrmPolicy, error) { return netlink.XfrmPolicyList(family) })
+		switch {
+		case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOPROTOOPT): // a kernel without them
+		case err != nil:
+			r.unread("the kernel's IPsec policies", fmt.Errorf("list policies: %w", err), "ip xfrm policy")
+			return
+		}
+		list = append(list, some...)
 	}
 	r.h.Policies = []doctor.Policy{}
 	for _, x := range list {
