@@ -112,7 +112,7 @@ func (a *app) patient(ctx context.Context, file string) (n doctor.Node, q machin
 		})
 	}
 	n.Before, n.Status = first, second
-	q.UDPPorts, q.Peers, q.Mark = n.UDPPorts(), n.Peers(), n.Mark
+	q.UDPPorts, q.Peers, q.Mark = n.ListenPorts(), n.Peers(), n.Mark
 	return n, q, notes, nil
 }
 

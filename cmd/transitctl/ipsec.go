@@ -78,10 +78,14 @@ func (a *app) printIPsec(x *control.IPsec) {
 		a.printf("  ESP is IP protocol 50, without UDP; IKE is at UDP port 500")
 	}
 	for _, s := range x.IKE {
-		a.printf("  IKE SA %s/%s %s, %s, %s with %s (%s), %d s old%s", s.InitiatorSPI, s.ResponderSPI, s.State, s.Proposal, s.LocalID, s.RemoteID, s.PeerAuth, s.AgeS, within(s.RekeyInS))
+		if s.Proposal == "" || s.PeerAuth == "" {
+			a.printf("  IKE SA %s/%s %s", s.InitiatorSPI, s.ResponderSPI, s.State)
+			continue
+		}
+		a.printf("  IKE SA %s/%s %s, %s, %s with %s (%s), %d s old%s", s.InitiatorSPI, s.ResponderSPI, s.State, s.Proposal, s.LocalID, s.RemoteID, s.PeerAuth, s.AgeS, within(s.RekeyInS, s.EndsInS))
 	}
 	for _, s := range x.Child {
-		a.printf("  CHILD SA %s in, %s out, %s, %s, %d s old%s", s.InSPI, s.OutSPI, s.State, s.Proposal, s.AgeS, within(s.RekeyInS))
+		a.printf("  CHILD SA %s in, %s out, %s, %s, %d s old%s", s.InSPI, s.OutSPI, s.State, s.Proposal, s.AgeS, within(s.RekeyInS, s.EndsInS))
 		a.printf("    %s to %s; %d packets in, %d out", join(s.LocalTS), join(s.RemoteTS), s.InPackets, s.OutPackets)
 	}
 	a.printf("  %d IKE SAs so far, %d replaced; %d CHILD SAs replaced; %d requests sent again, %d IKE SAs given up", x.Established, x.IKERekeys, x.ChildRekeys, x.Retransmits, x.TimedOut)
@@ -89,24 +93,37 @@ func (a *app) printIPsec(x *control.IPsec) {
 		whose string
 		in    *int64
 	}{{"our certificate", x.CertificateExpiresS}, {"the peer's certificate", x.PeerCertificateExpiresS}} {
-		if c.in != nil {
+		switch {
+		case c.in == nil:
+		case *c.in < 0:
+			a.printf("  %s ended %d days ago", c.whose, -*c.in/86400)
+		default:
 			a.printf("  %s ends in %d days", c.whose, *c.in/86400)
 		}
 	}
-	if x.Problem != "" {
+	if x.Overdue != "" {
+		a.printf("  %s", x.Overdue)
+	}
+	if x.Why != "" {
+		a.printf("  not up: %s", x.Why)
+	}
+	if x.Problem != "" && x.Problem != x.Why {
 		a.printf("  lately: %s", x.Problem)
 	}
-	if x.Why != "" && x.Why != x.Problem {
-		a.printf("  not up: %s", x.Why)
+	if x.PeerSays != "" && x.PeerSays != x.Why && x.PeerSays != x.Problem {
+		a.printf("  said by the peer: %s", x.PeerSays)
 	}
 }
 
-// within says when an SA is replaced.
-func within(s *int64) string {
-	if s == nil {
+// within says when an SA is replaced, or, if that is overdue, when it ends.
+func within(rekey, end *int64) string {
+	switch {
+	case rekey == nil:
 		return ""
+	case *rekey < 0 && end != nil:
+		return fmt.Sprintf(", to be replaced for %d s, ends in %d s", -*rekey, *end)
 	}
-	return fmt.Sprintf(", replaced in %d s", *s)
+	return fmt.Sprintf(", replaced in %d s", *rekey)
 }
 
 func join(list []string) string { return strings.Join(list, ", ") }

@@ -60,6 +60,39 @@ func Parse(file string, data []byte) (*Config, error) {
 	return cfg, nil
 }
 
+// Locate says of mistakes that were found later where in the file they are: at
+// the value, or at the nearest key above it. A file that cannot be read any more
+// leaves them as they are.
+func (e Errors) Locate(file string) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return
+	}
+	d := &decoder{file: file, pos: map[string]position{}}
+	if body := d.syntax(data); body != nil {
+		d.value(body, reflect.ValueOf(&Config{}).Elem(), "", rules{})
+	}
+	for _, x := range e {
+		if x.Line == 0 && x.Path != "" {
+			p := d.near(x.Path)
+			x.Line, x.Column = p.line, p.column
+		}
+	}
+}
+
+// near is where a path stands, or the nearest above it that is in the file.
+func (d *decoder) near(path string) position {
+	for {
+		if p, ok := d.pos[path]; ok {
+			return p
+		}
+		if path == "" {
+			return position{1, 1}
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+}
+
 // forget removes the defaults of encapsulations that a tunnel does not have.
 func (c *Config) forget() {
 	for i := range c.Tunnels {

@@ -44,14 +44,7 @@ func (v *validator) given(path string) bool {
 
 // errorf notes a mistake at a path; one that is not in the file is shown at the nearest that is.
 func (v *validator) errorf(path, hint, format string, args ...any) {
-	p, ok := v.pos[path]
-	for near := path; !ok; {
-		near = near[:max(0, strings.LastIndexAny(near, ".["))]
-		if p, ok = v.pos[near]; !ok && near == "" {
-			p, ok = position{1, 1}, true
-		}
-	}
-	v.fail(p, path, hint, format, args...)
+	v.fail(v.near(path), path, hint, format, args...)
 }
 
 // node checks who the node is.

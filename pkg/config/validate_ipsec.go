@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/transitd/transitd/pkg/azure"
@@ -57,8 +59,8 @@ func (v *validator) ipsec(path string, t Tunnel) {
 	if x.DPDDelay != 0 {
 		v.span(path+".dpd_delay", x.DPDDelay, time.Second, 10*time.Minute)
 	}
-	v.selectors(path+".local_ts", x.LocalTS)
-	v.selectors(path+".remote_ts", x.RemoteTS)
+	v.selectors(path+".local_ts", x.LocalTS, "our", t.Address.Addr(), t.Address6.Addr())
+	v.selectors(path+".remote_ts", x.RemoteTS, "the peer's", t.PeerAddress, t.PeerAddress6)
 }
 
 // rawESP refuses what is about UDP where there is none.
@@ -107,8 +109,15 @@ func (v *validator) ipsecSecrets(path string, x IPsec) {
 	}
 }
 
-// selectors checks a list of prefixes that may go through.
-func (v *validator) selectors(path string, list []netip.Prefix) {
+// selectors checks a list of prefixes that may go through. An end's own addresses
+// inside the tunnel have to be among them: nothing else carries BGP and BFD.
+func (v *validator) selectors(path string, list []netip.Prefix, whose string, inside ...netip.Addr) {
+	for _, a := range inside {
+		if len(list) > 0 && a.IsValid() && !slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			v.errorf(path, fmt.Sprintf("add %s", netip.PrefixFrom(a, a.BitLen())),
+				"%s, %s address in the tunnel, is in none of them: BGP and BFD could not go through", a, whose)
+		}
+	}
 	seen := map[netip.Prefix]bool{}
 	for _, p := range list {
 		if seen[p] {

@@ -31,6 +31,12 @@ type IPsec struct {
 	// Why says why the tunnel is not up; Problem what was wrong in the last minute, also while it is up.
 	Why     string `json:"why,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Cause is of what Why or Problem says: "silence", "passive" (it has to begin), "refused" (by the peer, which knows more), "secret", "method",
+	// "ppk", "identity", "certificate", "proposals", "selectors", or nothing. PeerSays is the peer's last refusal.
+	Cause    string `json:"cause,omitempty"`
+	PeerSays string `json:"peer_says,omitempty"`
+	// Overdue says that an SA is past its lifetime and could not be replaced, when it ends, and why.
+	Overdue string `json:"overdue,omitempty"`
 }
 
 // IKESA is an IKE SA.
@@ -46,6 +52,7 @@ type IKESA struct {
 	PeerAuth  string `json:"peer_auth"` // "psk", "rsa", "ecdsa", "ed25519"
 	AgeS      uint64 `json:"age_s"`
 	RekeyInS  *int64 `json:"rekey_in_s"`
+	EndsInS   *int64 `json:"ends_in_s"` // unless it is replaced
 }
 
 // ChildSA is a pair of CHILD SAs.
@@ -59,6 +66,7 @@ type ChildSA struct {
 	RemoteTS   []string `json:"remote_ts"`
 	AgeS       uint64   `json:"age_s"`
 	RekeyInS   *int64   `json:"rekey_in_s"`
+	EndsInS    *int64   `json:"ends_in_s"` // unless it is replaced
 	InPackets  uint64   `json:"in_packets"`
 	InBytes    uint64   `json:"in_bytes"`
 	OutPackets uint64   `json:"out_packets"`

@@ -24,9 +24,12 @@ func (s *snapshot) advice() []control.Advice {
 		if w := certificateWarning(t, time.Now()); w != "" {
 			add(w, "transitctl tunnel # then renew it and transitctl reload")
 		}
+		if w := rekeyWarning(t, time.Now()); w != "" {
+			add(w, "%s", ipsecAdvice(t, s.Underlay, time.Now()))
+		}
 		switch w := s.tunnelWarning(t); {
-		case w != "" && t.IPsec != nil && !t.IPsec.Up:
-			add(w, "transitctl tunnel %s", t.Plan.Name)
+		case w != "" && t.IPsec != nil && (!t.IPsec.Up || t.IPsec.Refusal(time.Now()) != ""):
+			add(w, "%s", ipsecAdvice(t, s.Underlay, time.Now()))
 		case w != "" && s.Symptoms[t.Plan.Name].CameBack > 0:
 			add(w, "transitctl audit --live")
 		case t.Err != nil || !t.Present:

@@ -3,10 +3,12 @@ package daemon
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/transitd/transitd/bgp/fib"
 	"github.com/transitd/transitd/bgp/policy"
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/tunnel/ike"
 )
 
 // TestAdvice breaks one thing at a time: its warning gets the command that tells more.
@@ -20,6 +22,22 @@ func TestAdvice(t *testing.T) {
 		{"all works", func(*snapshot) {}, nil},
 		{"the device is gone", func(s *snapshot) { s.Tunnels[0].Present, s.Tunnels[0].Up = false, false }, []string{"ip -d link show tr0"}},
 		{"the peer does not answer", func(s *snapshot) { s.Tunnels[0].Up = false }, []string{"tcpdump -c 10 -ni eth0 host 198.51.100.4 and udp port 4789"}},
+		{"the secrets of IPsec differ", func(s *snapshot) {
+			ipsecDown(s, ike.Status{Problem: "the peer is refused", ProblemAt: time.Now(), Cause: ike.CauseSecret, PeerSays: "AUTHENTICATION_FAILED", PeerSaidAt: time.Now()})
+		}, []string{"head -n1 PSK_FILE | cksum # at both ends: the same two numbers? Then transitctl reload"}},
+		{"IPsec's peer refuses", func(s *snapshot) { ipsecDown(s, ike.Status{PeerSays: "AUTHENTICATION_FAILED", PeerSaidAt: time.Now()}) }, []string{
+			"transitctl tunnel tr0 # and at the peer (strongSwan: swanctl --log), which knows why it refuses",
+		}},
+		{"IPsec's peer is silent", func(s *snapshot) { ipsecDown(s, ike.Status{Unanswered: 2}) }, []string{
+			"tcpdump -c 10 -ni eth0 host 198.51.100.4 and udp # does it go out, does an answer come? The same at the peer",
+		}},
+		{"IPsec's keys are old", func(s *snapshot) {
+			ipsecDown(s, ike.Status{
+				Up: true, Problem: "no proposal in common", ProblemAt: time.Now(), Cause: ike.CauseProposals,
+				Child: []ike.ChildSA{{State: "installed", Overdue: true, EndsAt: time.Now().Add(5 * time.Minute)}},
+			})
+			s.Tunnels[0].Up = true
+		}, []string{"grep -nE '_proposals' /etc/transitd/*.yaml # at both ends: one of each has to be the same"}},
 		{"sessions", func(s *snapshot) { s.Sessions[1].State, s.Sessions[2].State = "active", "idle" }, []string{
 			"nc -vz -w 3 192.0.2.69 179", "nc -vz -w 3 169.254.77.2 179",
 		}},
@@ -51,6 +69,10 @@ func TestAdvice(t *testing.T) {
 			}
 		})
 	}
+}
+
+func ipsecDown(s *snapshot, x ike.Status) {
+	s.Tunnels[0].Plan.Encapsulation, s.Tunnels[0].Up, s.Tunnels[0].IPsec = "ipsec", false, &x
 }
 
 func TestObstacles(t *testing.T) {

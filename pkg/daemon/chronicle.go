@@ -26,13 +26,14 @@ type chronicle struct {
 	tunnels map[string]bool               // by name: up; of those that were seen
 	mtus    map[string]int                // of tunnels, by name
 	loops   map[string]looped             // alike
+	keys    map[string]keysSeen           // alike
 	budgets map[string]policy.BudgetLevel // by Route Server
 	kernel  bool                          // the kernel refuses routes
 	meddler []meddling                    // what other programs did lately
 }
 
 func newChronicle(log *events.Log) *chronicle {
-	return &chronicle{log: log, tunnels: map[string]bool{}, mtus: map[string]int{}, loops: map[string]looped{}, budgets: map[string]policy.BudgetLevel{}}
+	return &chronicle{log: log, tunnels: map[string]bool{}, mtus: map[string]int{}, loops: map[string]looped{}, keys: map[string]keysSeen{}, budgets: map[string]policy.BudgetLevel{}}
 }
 
 func (c *chronicle) add(k events.Kind, s events.Severity, subject, before, after, format string, args ...any) {
@@ -179,12 +180,14 @@ func (c *chronicle) watch(s *snapshot) {
 	for _, t := range s.Tunnels {
 		c.tunnelLocked(s, t)
 		c.mtuLocked(t)
+		c.keysLocked(t, time.Now())
 	}
 	c.loopsLocked(time.Now(), s)
 	for name := range c.tunnels {
 		if !slices.ContainsFunc(s.Tunnels, func(t TunnelView) bool { return t.Plan.Name == name }) {
 			delete(c.tunnels, name) // the reload said so
 			delete(c.mtus, name)
+			delete(c.keys, name)
 		}
 	}
 	for _, b := range s.Budgets {

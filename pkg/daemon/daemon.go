@@ -113,8 +113,11 @@ func Check(file string) (notes []string, err error) {
 	if err != nil {
 		return []string{fmt.Sprintf("not checked against a machine: %v", err)}, nil
 	}
-	_, err = NewPlan(file, c, facts)
-	return nil, err
+	p, err := NewPlan(file, c, facts)
+	if err != nil {
+		return nil, err
+	}
+	return certificateNotes(p, time.Now()), nil
 }
 
 // Ready is closed when everything runs; sessions may still be on their way up.

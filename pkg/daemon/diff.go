@@ -108,6 +108,10 @@ func (d *Difference) tunnels(from, to *Plan) {
 			d.line("tunnel %s: removed", old.Name)
 		case !equal(old.device(), to.Tunnels[i].device()) && old.rekeyed(to.Tunnels[i]):
 			d.Rekey = append(d.Rekey, old.Name)
+			if old.IPsec != nil {
+				d.line("tunnel %s: %s", old.Name, ipsecChange(old.IPsec, to.Tunnels[i].IPsec))
+				break
+			}
 			d.line("tunnel %s: its keys change; sessions of keys that stay go on", old.Name)
 		case !equal(old.device(), to.Tunnels[i].device()):
 			d.Remove, d.Add = append(d.Remove, old.Name), append(d.Add, old.Name)

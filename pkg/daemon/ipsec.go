@@ -1,12 +1,19 @@
 package daemon
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/transitd/transitd/pkg/control"
+	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/tunnel/ike"
+	"github.com/transitd/transitd/tunnel/ike/auth"
 )
 
 // Rekey replaces a tunnel's SAs now.
@@ -32,11 +39,84 @@ func (d *Daemon) Terminate(_ context.Context, name string) (control.IPsecDone, e
 		return control.IPsecDone{}, err
 	}
 	en.Terminate()
+	d.story.add(events.Tunnel, events.Info, t.Name, "", "", "tunnel %s: its SAs are deleted, as was asked for by transitctl ipsec terminate", t.Name)
 	done := "its SAs are deleted; the peer has to begin anew"
 	if t.IPsec.Initiate {
 		done = "its SAs are deleted; new ones are being made"
 	}
 	return control.IPsecDone{Version: control.V1(), Tunnel: t.Name, Done: done}, nil
+}
+
+// ipsecChange says what a reload changes in what a tunnel agrees to, and what comes
+// of it. There are no secrets in it.
+func ipsecChange(from, to *ike.Config) string {
+	var list []string
+	for _, c := range []struct{ key, from, to string }{
+		{"local_id", from.LocalID.String(), to.LocalID.String()},
+		{"remote_id", from.RemoteID.String(), to.RemoteID.String()},
+		{"ike_proposals", fmt.Sprint(from.IKE), fmt.Sprint(to.IKE)},
+		{"esp_proposals", fmt.Sprint(from.ESP), fmt.Sprint(to.ESP)},
+		{"local_ts", fmt.Sprint(from.LocalTS), fmt.Sprint(to.LocalTS)},
+		{"remote_ts", fmt.Sprint(from.RemoteTS), fmt.Sprint(to.RemoteTS)},
+		{"ppk_id", from.PPKID, to.PPKID},
+		{"initiate", fmt.Sprint(from.Initiate), fmt.Sprint(to.Initiate)},
+		{"ike_lifetime", from.IKELifetime.String(), to.IKELifetime.String()},
+		{"child_lifetime", from.ChildLifetime.String(), to.ChildLifetime.String()},
+		{"dpd_delay", from.DPDDelay.String(), to.DPDDelay.String()},
+	} {
+		if c.from != c.to {
+			list = append(list, fmt.Sprintf("%s: %s becomes %s", c.key, cmp.Or(c.from, "nothing"), cmp.Or(c.to, "nothing")))
+		}
+	}
+	anew := from.Differs(to)
+	if !bytes.Equal(from.PSK, to.PSK) {
+		list = append(list, "the preshared key changes")
+	}
+	if !bytes.Equal(from.PPK, to.PPK) {
+		list = append(list, "the postquantum preshared key changes")
+	}
+	if !slices.EqualFunc(slices.Concat(from.Certificates, from.Authorities), slices.Concat(to.Certificates, to.Authorities), (*x509.Certificate).Equal) {
+		list = append(list, "certificates change")
+	}
+	if len(list) == 0 { // a key of a certificate that is the same: two files of one key
+		list = append(list, "a key is read again")
+	}
+	what := "SAs go on"
+	switch {
+	case anew && to.Initiate:
+		what = "new SAs are made beside the old ones"
+	case anew:
+		what = "the peer has to make new SAs (initiate: false); the old ones go on until then"
+	}
+	return strings.Join(list, ", ") + "; " + what
+}
+
+// keysLocked tells that a tunnel's keys were replaced, or that they could not be.
+func (c *chronicle) keysLocked(t TunnelView, now time.Time) {
+	if t.IPsec == nil {
+		return
+	}
+	name := t.Plan.Name
+	was, seen := c.keys[name]
+	is := keysSeen{ike: t.IPsec.IKERekeys, child: t.IPsec.ChildRekeys, overdue: t.IPsec.Overdue(now) != ""}
+	c.keys[name] = is
+	switch {
+	case !seen:
+	case is.overdue && !was.overdue:
+		c.add(events.Tunnel, events.Warning, name, "", "", "%s", rekeyWarning(t, now))
+	case is.child > was.child && is.ike > was.ike:
+		c.add(events.Tunnel, events.Info, name, "", "", "tunnel %s: the IKE SA and the CHILD SA were replaced by new ones", name)
+	case is.child > was.child:
+		c.add(events.Tunnel, events.Info, name, "", "", "tunnel %s: the CHILD SA was replaced by a new one: packets have new keys", name)
+	case is.ike > was.ike:
+		c.add(events.Tunnel, events.Info, name, "", "", "tunnel %s: the IKE SA was replaced by a new one", name)
+	}
+}
+
+// keysSeen is what a chronicle knows of a tunnel's SAs.
+type keysSeen struct {
+	ike, child uint64 // replaced so far
+	overdue    bool
 }
 
 // ipsecControl is what commands do to a running tunnel.
@@ -65,20 +145,20 @@ func ipsecStatus(s *ike.Status) *control.IPsec {
 	c := &control.IPsec{
 		UDPEncapsulation: !s.Raw, IKE: []control.IKESA{}, Child: []control.ChildSA{},
 		Established: s.Established, IKERekeys: s.IKERekeys, ChildRekeys: s.ChildRekeys, Retransmits: s.Retransmits, TimedOut: s.TimedOut,
-		Refused: s.Refused, Lost: s.Lost, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now),
+		Refused: s.Refused, Lost: s.Lost, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now), Cause: string(s.CauseNow(now)), PeerSays: s.PeerSays, Overdue: s.Overdue(now),
 		CertificateExpiresS: secondsUntil(now, s.CertificateExpires), PeerCertificateExpiresS: secondsUntil(now, s.PeerCertificateExpires),
 	}
 	for _, x := range s.IKE {
 		c.IKE = append(c.IKE, control.IKESA{
 			InitiatorSPI: fmt.Sprintf("%016x", x.InitiatorSPI), ResponderSPI: fmt.Sprintf("%016x", x.ResponderSPI), State: x.State, Initiator: x.Initiator,
 			Proposal: x.Proposal, LocalID: x.LocalID, RemoteID: x.RemoteID, PeerAuth: x.PeerAuth,
-			AgeS: age(now, x.Established), RekeyInS: secondsUntil(now, x.RekeyAt),
+			AgeS: age(now, x.Established), RekeyInS: secondsUntil(now, x.RekeyAt), EndsInS: secondsUntil(now, x.EndsAt),
 		})
 	}
 	for _, x := range s.Child {
 		c.Child = append(c.Child, control.ChildSA{
 			InSPI: fmt.Sprintf("%08x", x.InSPI), OutSPI: fmt.Sprintf("%08x", x.OutSPI), State: x.State, Proposal: x.Proposal,
-			LocalTS: x.LocalTS, RemoteTS: x.RemoteTS, AgeS: age(now, x.Established), RekeyInS: secondsUntil(now, x.RekeyAt),
+			LocalTS: x.LocalTS, RemoteTS: x.RemoteTS, AgeS: age(now, x.Established), RekeyInS: secondsUntil(now, x.RekeyAt), EndsInS: secondsUntil(now, x.EndsAt),
 			InPackets: x.InPackets, InBytes: x.InBytes, OutPackets: x.OutPackets, OutBytes: x.OutBytes,
 		})
 	}
@@ -101,6 +181,49 @@ func age(now, t time.Time) uint64 {
 	return uint64(now.Sub(t) / time.Second)
 }
 
+// ipsecAdvice is the command that tells more of what keeps an IPsec tunnel down. What
+// has to be alike is at two ends, and only one of them is here.
+func ipsecAdvice(t TunnelView, underlay string, now time.Time) string {
+	grep := func(keys string) string {
+		return "grep -nE '" + keys + "' /etc/transitd/*.yaml # at both ends"
+	}
+	switch t.IPsec.CauseNow(now) {
+	case ike.CauseSilence:
+		return fmt.Sprintf("tcpdump -c 10 -ni %s host %s and udp # does it go out, does an answer come? The same at the peer", underlay, t.Plan.Pump.Remote.Addr())
+	case ike.CausePassive:
+		return "grep -n initiate /etc/transitd/*.yaml # at both ends: one has to begin"
+	case ike.CauseRefused:
+		return "transitctl tunnel " + t.Plan.Name + " # and at the peer (strongSwan: swanctl --log), which knows why it refuses"
+	case ike.CauseSecret:
+		return "head -n1 PSK_FILE | cksum # at both ends: the same two numbers? Then transitctl reload"
+	case ike.CauseMethod:
+		return grep("psk_file|cert_file")
+	case ike.CausePPK:
+		return grep("ppk_id|ppk_file")
+	case ike.CauseIdentity:
+		return grep("local_id|remote_id") + ": each one's local_id is the other's remote_id"
+	case ike.CauseCertificate:
+		return "openssl x509 -noout -subject -issuer -dates -ext subjectAltName -in CERT_FILE # at the peer; and timedatectl at both ends"
+	case ike.CauseProposals:
+		return grep("_proposals") + ": one of each has to be the same"
+	case ike.CauseSelectors:
+		return grep("local_ts|remote_ts") + ": each one's local_ts is the other's remote_ts"
+	case ike.CauseOther:
+	}
+	return "transitctl tunnel " + t.Plan.Name
+}
+
+// rekeyWarning says that keys are older than they should be, and what will come of it.
+func rekeyWarning(t TunnelView, now time.Time) string {
+	if t.IPsec == nil {
+		return ""
+	}
+	if w := t.IPsec.Overdue(now); w != "" {
+		return fmt.Sprintf("tunnel %s: %s", t.Plan.Name, w)
+	}
+	return ""
+}
+
 // certificateSoon is when an operator should see to a certificate.
 const certificateSoon = 14 * 24 * time.Hour
 
@@ -110,16 +233,44 @@ func certificateWarning(t TunnelView, now time.Time) string {
 		return ""
 	}
 	for _, c := range []struct {
-		whose string
-		until time.Time
-	}{{"our certificate", t.IPsec.CertificateExpires}, {"the peer's certificate", t.IPsec.PeerCertificateExpires}} {
+		whose       string
+		from, until time.Time
+	}{{"our certificate", t.IPsec.CertificateStarts, t.IPsec.CertificateExpires}, {"the peer's certificate", time.Time{}, t.IPsec.PeerCertificateExpires}} {
 		switch {
+		case now.Before(c.from):
+			return fmt.Sprintf("tunnel %s: %s is valid only from %s on: no IKE SA can be made", t.Plan.Name, c.whose, c.from.UTC().Format(time.DateOnly))
 		case c.until.IsZero() || c.until.Sub(now) > certificateSoon:
 		case now.After(c.until):
-			return fmt.Sprintf("tunnel %s: %s ended on %s: no new IKE SA can be made", t.Plan.Name, c.whose, c.until.Format(time.DateOnly))
+			return fmt.Sprintf("tunnel %s: %s ended on %s: no new IKE SA can be made", t.Plan.Name, c.whose, c.until.UTC().Format(time.DateOnly))
 		default:
-			return fmt.Sprintf("tunnel %s: %s ends on %s", t.Plan.Name, c.whose, c.until.Format(time.DateOnly))
+			return fmt.Sprintf("tunnel %s: %s ends on %s", t.Plan.Name, c.whose, c.until.UTC().Format(time.DateOnly))
 		}
 	}
 	return ""
+}
+
+// certificateNotes say of certificates in files when they are not valid. The
+// daemon starts with them: its other tunnels work.
+func certificateNotes(p *Plan, now time.Time) (notes []string) {
+	for _, t := range p.Tunnels {
+		if t.IPsec == nil {
+			continue
+		}
+		for i, c := range slices.Concat(t.IPsec.Certificates, t.IPsec.Authorities) {
+			what := "ca_file"
+			if i < len(t.IPsec.Certificates) {
+				what = "cert_file"
+			}
+			name := auth.SubjectOf(c).String()
+			switch {
+			case now.Before(c.NotBefore):
+				notes = append(notes, fmt.Sprintf("tunnel %s: %s: %s is valid only from %s on: the peer will refuse it until then", t.Name, what, name, c.NotBefore.UTC().Format(time.DateTime)))
+			case now.After(c.NotAfter):
+				notes = append(notes, fmt.Sprintf("tunnel %s: %s: %s ended at %s: no IKE SA can be made with it", t.Name, what, name, c.NotAfter.UTC().Format(time.DateTime)))
+			case c.NotAfter.Sub(now) < certificateSoon:
+				notes = append(notes, fmt.Sprintf("tunnel %s: %s: %s ends at %s", t.Name, what, name, c.NotAfter.UTC().Format(time.DateTime)))
+			}
+		}
+	}
+	return notes
 }

@@ -109,6 +109,7 @@ func NewPlan(file string, c *config.Config, f Facts) (*Plan, error) {
 	b.fib()
 	b.sysctls()
 	if len(b.errs) > 0 {
+		b.errs.Locate(file)
 		return nil, b.errs
 	}
 	return b.p, nil

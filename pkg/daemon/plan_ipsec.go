@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 
@@ -124,9 +125,17 @@ func (b *planner) proposals(path string, protocol message.Protocol, texts []stri
 	if len(texts) == 0 {
 		texts = suite.DefaultTexts(protocol)
 	}
-	list, err := suite.ParseList(protocol, texts)
-	if err != nil {
-		b.fail(path, "as strongSwan spells them: "+suite.DefaultTexts(protocol)[0], "%v", err)
+	var list []suite.Proposal
+	for i, text := range texts {
+		p, err := suite.Parse(protocol, text)
+		if err == nil && protocol == message.ProtocolESP {
+			err = ike.Carries(p)
+		}
+		if err != nil {
+			b.fail(fmt.Sprintf("%s[%d]", path, i), "as strongSwan spells them: "+suite.DefaultTexts(protocol)[0], "%v", err)
+			continue
+		}
+		list = append(list, p)
 	}
 	return list
 }
@@ -135,7 +144,11 @@ func (b *planner) proposals(path string, protocol message.Protocol, texts []stri
 func (b *planner) line(path, file string) []byte {
 	text, err := secret.Read(file)
 	if err != nil {
-		b.fail(path, "chmod 0600 "+file, "%v", err)
+		hint := "chmod 0600 " + file
+		if errors.Is(err, fs.ErrNotExist) {
+			hint = "transitctl keygen --preshared " + file + ", and copy it to the other end"
+		}
+		b.fail(path, hint, "%v", err)
 		return nil
 	}
 	first, _, _ := bytes.Cut(text, []byte("\n"))
@@ -168,7 +181,11 @@ func (b *planner) certificates(path string, x *config.IPsec, c *ike.Config) {
 	case !ok || !public.Equal(ours.PublicKey):
 		b.fail(path+".key_file", "", "%s is not the key of the certificate in %s", x.KeyFile, x.CertFile)
 	case c.LocalID.Names(ours) != nil:
-		b.fail(path+".local_id", "the peer will refuse it", "%v", c.LocalID.Names(ours))
+		hint := "the peer will refuse it; its subject is " + auth.SubjectOf(ours).String()
+		if len(ours.DNSNames) > 0 {
+			hint = "the peer will refuse it; local_id: " + ours.DNSNames[0] + " would fit"
+		}
+		b.fail(path+".local_id", hint, "%v", c.LocalID.Names(ours))
 	}
 	if err := auth.CheckKey(ours.PublicKey); err != nil {
 		b.fail(path+".cert_file", "", "%v", err)

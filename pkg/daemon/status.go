@@ -129,7 +129,7 @@ func (s *snapshot) health() (control.Health, []string) {
 	warnings := []string{}
 	tunnelsUp := 0
 	for _, t := range s.Tunnels {
-		for _, w := range []string{keyLogWarning(t), certificateWarning(t, time.Now())} {
+		for _, w := range []string{keyLogWarning(t), certificateWarning(t, time.Now()), rekeyWarning(t, time.Now())} {
 			if w != "" {
 				warnings = append(warnings, w)
 			}

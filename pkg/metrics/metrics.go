@@ -240,6 +240,7 @@ func ipsecSeries() []series {
 		{"transitd_ipsec_timeouts_total", "IKE SAs given up because the peer did not answer.", counter, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.TimedOut) })},
 		{"transitd_ipsec_refused_messages_total", "IKE messages that were not what they should be.", counter, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.Refused) })},
 		{"transitd_ipsec_half_open", "IKE SAs that the peer has begun and not finished.", gauge, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.HalfOpen) })},
+		{"transitd_ipsec_overdue", "1 if an SA is past its lifetime and could not be replaced: it ends soon, and carries nothing then.", gauge, tunnel, ofIPsec(func(s *control.IPsec) float64 { return truth(s.Overdue != "") })},
 		{"transitd_ipsec_certificate_expiry_seconds", "Time until a certificate ends, ours (local) or the peer's (peer); negative afterwards, absent without certificates.", gauge, []string{"tunnel", "end"}, func(v *view, add adder) {
 			for _, t := range v.status.Tunnels {
 				if t.IPsec == nil {

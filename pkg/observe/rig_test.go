@@ -113,13 +113,23 @@ func healthyStatus() control.Status {
 			BFD: &control.BFD{State: "up", IntervalUS: 300_000, DetectUS: 900_000},
 		}
 	}
+	encrypted := func(t control.Tunnel) control.Tunnel {
+		rekey, ours, theirs := int64(1750), int64(61*86400), int64(20*86400)
+		t.Encapsulation = "ipsec"
+		t.IPsec = &control.IPsec{
+			IKE:                 []control.IKESA{{State: "established", Proposal: "aes256gcm16-prfsha384-ecp384"}},
+			Child:               []control.ChildSA{{State: "installed", Proposal: "aes256gcm16-ecp384-esn", RekeyInS: &rekey}},
+			CertificateExpiresS: &ours, PeerCertificateExpiresS: &theirs,
+		}
+		return t
+	}
 	session := func(peer, name, role string, asn uint32, received, announced int) control.Session {
 		return control.Session{Peer: peer, Name: name, Role: role, ASN: asn, State: control.SessionEstablished, Received: received, Accepted: received - 1, Announced: announced, UptimeS: 93_784}
 	}
 	return control.Status{
 		Version: control.V1(), Health: control.HealthOK,
 		Node:    control.Node{Name: "hub-nva", ASN: 64512, Site: "hub", Version: "v0.9.0", UptimeS: 93_784},
-		Tunnels: []control.Tunnel{tunnel("tr0", "10.1.2.4"), tunnel("tr1", "10.1.2.5")},
+		Tunnels: []control.Tunnel{tunnel("tr0", "10.1.2.4"), encrypted(tunnel("tr1", "10.1.2.5"))},
 		BGP: []control.Session{
 			session("10.0.1.4", "hub-ars", "route-server", 65515, 42, 118), session("10.0.1.5", "hub-ars", "route-server", 65515, 42, 118),
 			session("169.254.77.2", "tr0", "tunnel", 64513, 118, 42), session("169.254.78.2", "tr1", "tunnel", 64513, 118, 42),

@@ -105,6 +105,11 @@ func (s *ikeSA) intermediateRequest(h message.Header, ps []message.Payload) {
 // initialFailed ends an attempt of ours.
 func (s *ikeSA) initialFailed(format string, args ...any) {
 	s.m.problem(format, args...)
+	s.abandon()
+}
+
+// abandon ends an attempt of ours whose problem is noted.
+func (s *ikeSA) abandon() {
 	s.die(0)
 	s.m.retry()
 }
@@ -177,7 +182,7 @@ func (s *ikeSA) verify(ps []message.Payload, of message.PayloadType, p, ourNonce
 		return fmt.Errorf("the peer's identity: %w", err)
 	}
 	if !who.Equal(c.RemoteID) {
-		return fmt.Errorf("the peer says that it is %s, and remote_id is %s", who, c.RemoteID)
+		return because(CauseIdentity, "the peer says that it is %s, and remote_id is %s", who, c.RemoteID)
 	}
 	a, ok := message.First[message.Auth](ps)
 	if !ok {
@@ -188,28 +193,36 @@ func (s *ikeSA) verify(ps []message.Payload, of message.PayloadType, p, ourNonce
 	if len(c.PSK) > 0 {
 		s.peerAuth = "psk"
 		if a.Method != message.AuthPSK {
-			return fmt.Errorf("%s proves itself by %s, and here a preshared key is configured", who, a.Method)
+			return because(CauseMethod, "%s proves itself by %s, and here a preshared key is configured", who, a.Method)
 		}
 		if !auth.VerifyPSK(s.prf, c.PSK, octets, a) {
-			return fmt.Errorf("the preshared key of %s is not ours", who)
+			return because(CauseSecret, "the preshared key of %s is not ours", who)
 		}
 		return nil
 	}
 	if a.Method == message.AuthPSK {
-		return fmt.Errorf("%s proves itself by a preshared key, and here certificates are configured", who)
+		return because(CauseMethod, "%s proves itself by a preshared key, and here certificates are configured", who)
 	}
 	chain, err := auth.ParseChain(message.All[message.Cert](ps))
 	if err != nil {
-		return fmt.Errorf("the certificate of %s: %w", who, err)
+		return because(CauseCertificate, "the certificate of %s: %w", who, err)
 	}
 	if err := auth.VerifyChain(chain, c.Authorities, who, s.m.now); err != nil {
-		return fmt.Errorf("the certificate of %s: %w", who, err)
+		return because(CauseCertificate, "the certificate of %s: %w", who, err)
 	}
 	s.peerAuth, s.certUntil = keyName(chain[0]), chain[0].NotAfter
 	if err := auth.Verify(chain[0].PublicKey, a, octets, auth.Hashes()); err != nil {
-		return fmt.Errorf("the signature of %s: %w", who, err)
+		return because(CauseCertificate, "the signature of %s: %w", who, err)
 	}
 	return nil
+}
+
+// sayPPK says which PPK_ID the peer has sent.
+func sayPPK(data []byte) string {
+	if len(data) < 2 {
+		return "it names none"
+	}
+	return fmt.Sprintf("it names %q", data[1:])
 }
 
 // keyName is the kind of key that signs.
@@ -231,13 +244,14 @@ func (t *authTask) answered(s *ikeSA, ps []message.Payload) {
 	if _, ok := message.First[message.Auth](ps); !ok {
 		for _, n := range message.All[message.Notify](ps) {
 			if n.Notify.Error() {
-				s.initialFailed("the peer refuses IKE_AUTH: %s%s", n.Notify, s.explain(n, m.cfg.ESP))
+				m.refused("the peer refuses IKE_AUTH: %s%s", n.Notify, s.explain(n, m.cfg.ESP))
+				s.abandon()
 				return
 			}
 		}
 	}
 	if err := s.verify(ps, message.TypeIDr, s.keys.Pr, s.ni); err != nil {
-		m.problem("the peer is refused: %v", err)
+		m.found(causeOf(err), "the peer is refused: %v", err)
 		// RFC 7296, section 2.21.2: in an exchange of its own. One datagram has to do.
 		if datagrams, err := s.protect(s.header(message.Informational, s.sendID, 0), []message.Payload{message.Notify{Notify: message.AuthenticationFailed}}); err == nil {
 			s.send(datagrams)
@@ -255,8 +269,8 @@ func (s *ikeSA) authRequest(h message.Header, ps []message.Payload) {
 	m, x := s.m, s.initial
 	c := &m.cfg
 	x.authID = h.ID
-	refuse := func(format string, args ...any) {
-		m.problem("the peer is refused: "+format, args...)
+	refuse := func(err error) {
+		m.found(causeOf(err), "the peer is refused: %v", err)
 		s.reply(h, message.Notify{Notify: message.AuthenticationFailed})
 		s.die(zombieLife)
 	}
@@ -269,28 +283,28 @@ func (s *ikeSA) authRequest(h message.Header, ps []message.Payload) {
 	if c.PPK != nil {
 		n, ok := message.FindNotify(ps, message.PPKIdentity)
 		if !ok || !bytes.Equal(n.Data, append([]byte{ppkFixed}, c.PPKID...)) {
-			refuse("it does not use the postquantum preshared key %q", c.PPKID)
+			refuse(because(CausePPK, "it does not use the postquantum preshared key %q: %s", c.PPKID, sayPPK(n.Data)))
 			return
 		}
 		if err := s.keys.AddPPK(s.prf, c.PPK); err != nil {
-			refuse("%v", err)
+			refuse(err)
 			return
 		}
 	}
 	if err := s.verify(ps, message.TypeIDi, s.keys.Pi, s.nr); err != nil {
-		refuse("%v", err)
+		refuse(err)
 		return
 	}
 	if id, ok := message.FindID(ps, message.TypeIDr); ok {
 		if wanted, err := auth.IdentityOf(id); err == nil && !wanted.Equal(c.LocalID) {
-			refuse("it wants to talk to %s, and local_id is %s", wanted, c.LocalID)
+			refuse(because(CauseIdentity, "it wants to talk to %s (its remote_id), and local_id is %s", wanted, c.LocalID))
 			return
 		}
 	}
 	id := c.LocalID.Payload(message.TypeIDr)
 	proof, err := s.prove(id, s.keys.Pr, s.ni)
 	if err != nil {
-		refuse("IKE_AUTH cannot be answered: %v", err)
+		refuse(fmt.Errorf("IKE_AUTH cannot be answered: %w", err))
 		return
 	}
 	_, contact := message.FindNotify(ps, message.InitialContact)
@@ -327,8 +341,10 @@ func (s *ikeSA) establish() {
 	s.age()
 	m.failures = 0
 	m.status.Established++
-	m.status.Problem = ""
-	m.say("IKE SA established with %s (%s), %s", s.peerID, s.peerAuth, s.choice)
+	s.say("IKE SA established with %s (%s), %s", s.peerID, s.peerAuth, s.choice)
+	if s.initiator {
+		s.proclaim()
+	}
 	// An attempt of ours that nobody has answered is no longer needed: the peer
 	// cannot have anything of it.
 	m.drop(func(o *ikeSA) bool { return o != s && o.state == stateInit && !s.outdated })

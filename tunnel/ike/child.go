@@ -112,7 +112,7 @@ func (s *ikeSA) newChild(choice suite.Choice, x childExchange, local, remote []m
 	}
 	s.children = append(s.children, c)
 	m.pairs = append(m.pairs, c)
-	m.say("CHILD SA %08x/%08x, %s, local %s, remote %s", c.pair.In.SPI, c.pair.Out.SPI, c.choice, spellTS(local), spellTS(remote))
+	s.say("CHILD SA %08x/%08x, %s, local %s, remote %s", c.pair.In.SPI, c.pair.Out.SPI, c.choice, spellTS(local), spellTS(remote))
 	return c, nil
 }
 
@@ -151,12 +151,12 @@ func (s *ikeSA) childAsked(ps []message.Payload, x childExchange) ([]message.Pay
 	}
 	choice, err := suite.Select(offer, s.childOffer(x.first))
 	if err != nil {
-		m.problem("CHILD SA asked for by the peer, ESP proposals: %v", err)
+		m.found(CauseProposals, "CHILD SA asked for by the peer, ESP proposals: %v", s.childMismatch(offer, x.first, err))
 		return refuse(message.NoProposalChosen)
 	}
 	remote, local := narrow(tsi.Selectors, m.cfg.RemoteTS), narrow(tsr.Selectors, m.cfg.LocalTS)
 	if len(remote) == 0 || len(local) == 0 {
-		m.problem("CHILD SA asked for by the peer, traffic selectors: its are %s on its side and %s on ours; here are remote_ts %s and local_ts %s, and nothing is in both",
+		m.found(CauseSelectors, "CHILD SA asked for by the peer, traffic selectors: the peer has %s on its side and %s on ours; here remote_ts is %s and local_ts %s, and nothing is in both",
 			spellTS(tsi.Selectors), spellTS(tsr.Selectors), spellTS(m.cfg.RemoteTS), spellTS(m.cfg.LocalTS))
 		return refuse(message.TSUnacceptable)
 	}
@@ -194,6 +194,9 @@ func (s *ikeSA) childMade(c, old *child) {
 		return
 	}
 	s.childFailures, s.childAt = 0, time.Time{}
+	if s.proclaimed {
+		s.m.mended()
+	}
 	if old == nil {
 		return
 	}
@@ -244,6 +247,7 @@ func (s *ikeSA) childAnswered(ps []message.Payload, pending *keys.Pending, x chi
 		return nil
 	}
 	s.childFailures, s.childAt = 0, time.Time{}
+	s.m.mended()
 	return c
 }
 
@@ -286,12 +290,44 @@ func (s *ikeSA) childRefused(n message.Notify, x childExchange) {
 		s.m.say("the peer refuses the CHILD SA (%s): once more without extended sequence numbers", n.Notify)
 		return
 	}
-	s.childFailed("the peer refuses the CHILD SA: %s%s", n.Notify, s.explain(n, x.offer))
+	s.m.refused("the peer refuses the CHILD SA: %s%s", n.Notify, s.explain(n, s.offered(x.offer)))
+	s.childLater()
+}
+
+// offered are proposals as they are configured, for a person: what was left out
+// of them after a refusal is not what differs.
+func (s *ikeSA) offered(tried []suite.Proposal) []suite.Proposal {
+	if s.noESN {
+		return s.m.cfg.ESP
+	}
+	return tried
+}
+
+// childMismatch is why a pair was refused, with the proposals that are configured.
+func (s *ikeSA) childMismatch(offer message.SA, first bool, err error) error {
+	if !s.noESN {
+		return err
+	}
+	ours := slices.Clone(s.m.cfg.ESP)
+	for i := range ours {
+		if first {
+			ours[i] = ours[i].WithoutKE()
+		}
+	}
+	if _, full := suite.Select(offer, ours); full != nil {
+		return full
+	}
+	return err
 }
 
 // childFailed notes why there is no pair, and has it tried again later.
 func (s *ikeSA) childFailed(format string, args ...any) {
 	s.m.problem(format, args...)
+	s.childLater()
+}
+
+// childLater has a pair tried again later.
+func (s *ikeSA) childLater() {
 	s.childFailures++
 	wait := min(again<<min(s.childFailures, 10), 4*mostAgain)
 	s.childAt = s.m.now.Add(wait + s.m.jitter(wait/4))
@@ -303,6 +339,7 @@ func (c *child) look(s *ikeSA) (u sa.Usage) {
 	u, _ = m.e.Usage(c.pair.In.SPI)
 	if u.InPackets != c.came {
 		c.came, c.ready = u.InPackets, true
+		s.proclaim()
 		s.heard, m.status.LastHeard = m.now, m.now
 	}
 	// It has it too if it has had the time to ask for our answer again.
@@ -317,10 +354,11 @@ func (c *child) aged(s *ikeSA) {
 	switch {
 	case c.state == childReplaced && m.now.Sub(c.replacedAt) >= replacedLife:
 		s.deleteChild(c)
-	case c.state != childInstalled || m.now.Before(c.rested):
-	case !m.now.Before(c.expireAt):
+	case c.state != childInstalled:
+	case !m.now.Before(c.expireAt): // also if the last refusal was a moment ago
 		m.problem("CHILD SA %08x is too old and could not be replaced: it is deleted", c.pair.In.SPI)
 		s.deleteChild(c)
+	case m.now.Before(c.rested):
 	case !m.now.Before(c.rekeyAt) || u.Spent:
 		s.do(&rekeyChild{old: c})
 	}

@@ -111,13 +111,21 @@ func (c *Config) Check() error {
 		return errors.New("ike: a postquantum preshared key has an identifier")
 	}
 	for _, p := range c.ESP {
-		for _, t := range p.Transforms {
-			if t.Type == message.TransformEncryption && cipherOf(t) == 0 {
-				return fmt.Errorf("ike: ESP proposal %s: %s is not carried here: use aes256gcm16, aes128gcm16 or chacha20poly1305", p, suite.Word(t))
-			}
-			if t.Type.Additional() {
-				return fmt.Errorf("ike: ESP proposal %s: additional key exchanges are for IKE's proposals: their strength is inherited", p)
-			}
+		if err := Carries(p); err != nil {
+			return fmt.Errorf("ike: %w", err)
+		}
+	}
+	return nil
+}
+
+// Carries refuses a proposal for ESP that the data plane does not know.
+func Carries(p suite.Proposal) error {
+	for _, t := range p.Transforms {
+		if t.Type == message.TransformEncryption && cipherOf(t) == 0 {
+			return fmt.Errorf("ESP proposal %s: %s is not carried here: use aes256gcm16, aes128gcm16 or chacha20poly1305", p, suite.Word(t))
+		}
+		if t.Type.Additional() {
+			return fmt.Errorf("ESP proposal %s: additional key exchanges are for IKE's proposals: their strength is inherited", p)
 		}
 	}
 	return nil
@@ -136,9 +144,9 @@ func cipherOf(t message.Transform) sa.Cipher {
 	return 0
 }
 
-// differs reports whether what another configuration agrees to, or who it is,
+// Differs reports whether what another configuration agrees to, or who it is,
 // is not the same: then SAs have to be made anew.
-func (c *Config) differs(d *Config) bool {
+func (c *Config) Differs(d *Config) bool {
 	certificates := func(a, b []*x509.Certificate) bool {
 		return slices.EqualFunc(a, b, func(x, y *x509.Certificate) bool { return x.Equal(y) })
 	}

@@ -247,8 +247,8 @@ func (w *world) live(i int) *ikeSA {
 func (w *world) bounded(e *end) {
 	w.t.Helper()
 	m := e.m
-	if len(m.sas) > maxHalfOpen+maxZombies+2*maxEstablished || len(m.pairs) > 8*maxChildren || len(e.pairs) != len(m.pairs) || len(m.journal.problems) > maxProblems {
-		w.t.Fatalf("%d IKE SAs, %d pairs, %d installed, %d problems", len(m.sas), len(m.pairs), len(e.pairs), len(m.journal.problems))
+	if len(m.sas) > maxHalfOpen+maxZombies+2*maxEstablished || len(m.pairs) > 8*maxChildren || len(e.pairs) != len(m.pairs) || len(m.journal.said) > maxProblems {
+		w.t.Fatalf("%d IKE SAs, %d pairs, %d installed, %d problems", len(m.sas), len(m.pairs), len(e.pairs), len(m.journal.said))
 	}
 	for _, s := range m.sas {
 		if len(s.queue) > 32 || len(s.children) > maxChildren+2 {

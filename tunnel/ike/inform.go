@@ -36,7 +36,7 @@ func (s *ikeSA) informationalRequest(h message.Header, ps []message.Payload) {
 	}
 	if _, ok := message.FindNotify(ps, message.AuthenticationFailed); ok {
 		s.reply(h)
-		s.m.problem("the peer refuses us: AUTHENTICATION_FAILED%s", s.explain(message.Notify{Notify: message.AuthenticationFailed}, nil))
+		s.m.refused("the peer refuses us: AUTHENTICATION_FAILED%s", s.explain(message.Notify{Notify: message.AuthenticationFailed}, nil))
 		s.end()
 		return
 	}

@@ -150,7 +150,9 @@ func natHash(spii, spir uint64, at netip.AddrPort) []byte {
 // peerCan notes what the peer's IKE_SA_INIT announces.
 func (s *ikeSA) peerCan(ps []message.Payload, spir uint64) {
 	_, s.fragments = message.FindNotify(ps, message.IKEv2FragmentationSupported)
-	_, s.initial.ppk = message.FindNotify(ps, message.UsePPK)
+	if _, s.initial.ppk = message.FindNotify(ps, message.UsePPK); !s.initiator {
+		s.m.status.PeerPPK = s.initial.ppk
+	}
 	if n, ok := message.FindNotify(ps, message.SignatureHashAlgorithms); ok {
 		s.initial.hashes, _ = n.Hashes() // unreadable is none
 	}
@@ -237,7 +239,7 @@ func (s *ikeSA) initAnswer(datagram []byte) {
 		return
 	}
 	if m.cfg.PPK != nil && !x.ppk {
-		m.problem("the peer does not know the postquantum preshared key %q (it does not announce USE_PPK)", m.cfg.PPKID)
+		m.found(CausePPK, "the peer has no postquantum preshared key (it does not announce USE_PPK), and here is ppk_id %s", m.cfg.PPKID)
 		s.die(0)
 		m.retry()
 		return
@@ -291,7 +293,7 @@ func (s *ikeSA) initRefused(ps []message.Payload) {
 	}
 	for _, n := range message.All[message.Notify](ps) {
 		if n.Notify.Error() {
-			m.problem("the peer refuses IKE_SA_INIT: %s%s", n.Notify, s.explain(n, x.offer))
+			m.refused("the peer refuses IKE_SA_INIT: %s%s", n.Notify, s.explain(n, x.offer))
 			s.die(0)
 			m.retry()
 			return
@@ -311,6 +313,7 @@ func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, 
 			continue
 		}
 		if bytes.Equal(s.initial.peerFirst, datagram) {
+			m.status.PeerBeganAt = m.now
 			m.e.Send(port, from, s.initial.first)
 		}
 		return
@@ -329,6 +332,7 @@ func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, 
 		return
 	}
 	m.status.PeerBegan++
+	m.status.PeerBeganAt = m.now
 	open := m.count(func(s *ikeSA) bool { return !s.initiator && s.state < stateEstablished })
 	if open >= cookiesFrom || m.crowded() {
 		n, ok := message.FindNotify(msg.Payloads, message.Cookie)
@@ -369,7 +373,7 @@ func (s *ikeSA) initAgree(offer message.SA, ke message.KE, ps []message.Payload)
 	}
 	choice, err := suite.Select(offer, ours)
 	if err != nil {
-		m.problem("IKE_SA_INIT from the peer, IKE proposals: %v", err)
+		m.found(CauseProposals, "IKE_SA_INIT from the peer, IKE proposals: %v", err)
 		return message.Notify{Notify: message.NoProposalChosen}
 	}
 	if choice.KeyExchange != ke.Method {

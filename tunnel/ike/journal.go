@@ -12,18 +12,16 @@ const (
 	// maxText is the longest text of an event, in bytes: what a peer says may be
 	// in it, and a datagram has room for more than anybody reads.
 	maxText = 1000
-	// maxLines are the events of each kind that are logged in a minute, and
-	// maxProblems how many are remembered so as not to be told twice.
-	maxLines    = 40
-	maxProblems = 64
+	// maxLines are the events of each kind that are logged in a minute.
+	maxLines = 40
 )
 
 // journal keeps a peer, or a stranger, from filling the log.
 type journal struct {
-	since    time.Time // when this minute began
-	lines    [2]int    // in it: of problems, and of all else
-	unsaid   int       // that were too many
-	problems map[string]time.Time
+	since  time.Time            // when this minute began
+	lines  [2]int               // in it: of problems, and of all else
+	unsaid int                  // that were too many
+	said   map[string]time.Time // problems, so as not to tell them again and again
 }
 
 // admits reports whether one more line of a kind may be logged.
@@ -41,27 +39,14 @@ func (j *journal) admits(m *Machine, kind int) bool {
 	return true
 }
 
-// problem tells an operator of something to look at, the same once in a minute.
-func (m *Machine) problem(format string, args ...any) {
-	text := plain(fmt.Sprintf(format, args...))
-	m.status.Problem, m.status.ProblemAt = text, m.now
-	j := &m.journal
-	if at, ok := j.problems[text]; ok && m.now.Sub(at) < time.Minute {
-		return
+// log logs an event, in words that are plain.
+func (m *Machine) log(problem bool, text string) {
+	kind := 0
+	if !problem {
+		kind = 1
 	}
-	if !j.admits(m, 0) {
-		return
-	}
-	if j.problems == nil || len(j.problems) >= maxProblems {
-		j.problems = map[string]time.Time{}
-	}
-	j.problems[text] = m.now
-	m.e.Log(Event{Problem: true, Text: text})
-}
-
-func (m *Machine) say(format string, args ...any) {
-	if m.journal.admits(m, 1) {
-		m.e.Log(Event{Text: plain(fmt.Sprintf(format, args...))})
+	if m.journal.admits(m, kind) {
+		m.e.Log(Event{Problem: problem, Text: plain(text)})
 	}
 }
 

@@ -64,6 +64,9 @@ type Machine struct {
 	begun      int // requests to begin, since:
 	begunSince time.Time
 
+	downAt   time.Time // since when no pair carries packets; zero: one does
+	lamented time.Time
+
 	status  Status
 	journal journal
 	pairs   []*child // of all IKE SAs, and those that linger
@@ -202,6 +205,7 @@ func (m *Machine) Tick(now time.Time) (next time.Time) {
 	m.sweepPairs()
 	m.settle()
 	m.begin()
+	m.lament()
 	next = now.Add(sweep)
 	for _, s := range m.sas {
 		if s.out != nil && s.out.next.Before(next) {
@@ -235,7 +239,7 @@ func (m *Machine) Reconfigure(now time.Time, c Config) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	anew := m.cfg.differs(&c)
+	anew := m.cfg.Differs(&c)
 	m.cfg = c
 	if !anew {
 		return nil

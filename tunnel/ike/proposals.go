@@ -84,9 +84,12 @@ func (s *ikeSA) explain(n message.Notify, offered []suite.Proposal) string {
 	case message.AuthenticationFailed:
 		how := "the preshared key differs"
 		if len(c.PSK) == 0 {
-			how = "it does not trust our certificate's authority"
+			how = "it does not take our certificate (authority, dates, names)"
 		}
-		return fmt.Sprintf(": %s, or it does not know us as %s, or it is not %s", how, c.LocalID, c.RemoteID)
+		if c.PPK == nil && s.m.status.PeerPPK {
+			how = "it has a postquantum preshared key and here is no ppk_file, or " + how
+		}
+		return fmt.Sprintf(": %s, or its remote_id is not %s (local_id here), or its local_id is not %s (remote_id here)", how, c.LocalID, c.RemoteID)
 	default: // the others say all by their names
 	}
 	return ""

@@ -168,6 +168,9 @@ func (s *ikeSA) requested(port Port, from netip.AddrPort, o keys.Opened) {
 		s.m.status.Refused++
 		s.reply(o.Header, message.Notify{Notify: message.InvalidSyntax})
 	}
+	if s.state == stateEstablished && o.Exchange != message.IKEAuth { // it had our answer to that
+		s.proclaim()
+	}
 }
 
 // end forgets an SA that came to a bad end, and tries again.

@@ -77,6 +77,9 @@ type ikeSA struct {
 	peerID      string
 	certUntil   time.Time // when the peer's certificate ends
 	outdated    bool      // of another configuration: one that is not takes its place
+
+	proclaimed bool     // see say
+	untold     []string // until then
 }
 
 // lives reports whether an IKE SA serves, or will serve, to key the tunnel.
@@ -99,6 +102,7 @@ type request struct {
 	id        uint32
 	datagrams [][]byte
 	tried     int
+	first     time.Time // when it was sent first
 	next      time.Time
 }
 
@@ -158,7 +162,7 @@ func (s *ikeSA) proceed() {
 // request sends a request for the first time.
 func (s *ikeSA) request(r *request) {
 	s.out, s.outPieces = r, nil
-	r.next = s.m.now.Add(firstWait)
+	r.first, r.next = s.m.now, s.m.now.Add(firstWait)
 	r.tried = 1
 	s.send(r.datagrams)
 }
@@ -228,6 +232,9 @@ func (s *ikeSA) tick() {
 // aged begins what an established SA's age asks for.
 func (s *ikeSA) aged() {
 	now := s.m.now
+	if now.Sub(s.established) >= proclaimAfter {
+		s.proclaim()
+	}
 	switch {
 	case !now.Before(s.expireAt):
 		s.m.problem("the IKE SA is too old and could not be replaced: it is deleted")
@@ -251,7 +258,7 @@ func (s *ikeSA) aged() {
 
 // timedOut gives the peer up.
 func (s *ikeSA) timedOut() {
-	m, was, what := s.m, s.state, s.out.exchange
+	m, was, what, asked := s.m, s.state, s.out.exchange, s.out.first
 	s.die(0)
 	switch was {
 	case stateInit:
@@ -259,7 +266,7 @@ func (s *ikeSA) timedOut() {
 		m.beginAt = m.now
 	case stateAuth, stateEstablished:
 		m.status.TimedOut++
-		m.problem("the peer did not answer %s: the IKE SA is given up", what)
+		m.found(CauseSilence, "the peer did not answer %s, %d times in %s: the IKE SA is given up", what, tries, m.now.Sub(asked).Round(time.Second/2))
 		m.beginAt = m.now
 	case stateReplaced, stateDeleting, stateDead:
 	}

@@ -34,6 +34,7 @@ const (
 	FirewallBFD           ID = "firewall-drops-bfd"
 	FirewallForward       ID = "firewall-drops-forwarded"
 	FirewallUnclear       ID = "firewall-unclear"
+	KernelIPsec           ID = "kernel-ipsec-takes-packets"
 	ConntrackFull         ID = "conntrack-nearly-full"
 	ConntrackTunnel       ID = "conntrack-tracks-tunnel"
 	NetworkdDeletes       ID = "networkd-deletes-routes"
@@ -43,6 +44,7 @@ const (
 	RoutesDeleted         ID = "routes-deleted"
 	DropsVNI              ID = "drops-wrong-vni"
 	DropsKey              ID = "drops-wrong-key"
+	DropsSelector         ID = "drops-selector"
 	DropsSource           ID = "drops-unknown-source"
 	DropsForeign          ID = "drops-foreign-packets"
 	DropsMTU              ID = "drops-too-large"
@@ -78,7 +80,7 @@ func catalogue() map[ID]entry {
 		TUNMissing:            {"`/dev/net/tun` can be opened.", "the daemon cannot make tunnel devices and does not start"},
 		SegmentationBroken:    {"The daemon's own self-test: three datagrams are sent as one over the loopback and have to arrive whole. Linux 7.0 to 7.1.4 damages them on some cards and fails by its number.", "the daemon sends every datagram by itself: it works, several times slower"},
 		KernelOld:             {"Linux 6.2 or newer.", "TUN devices take UDP packet by packet (no USO): QUIC and other UDP through the tunnel are slower"},
-		ClockFree:             {"The kernel says that the clock is synchronised (`adjtimex`).", "logs of two NVAs cannot be compared, and a clock that jumps back makes the peer refuse WireGuard's handshakes"},
+		ClockFree:             {"The kernel says that the clock is synchronised (`adjtimex`).", "logs of two NVAs cannot be compared, and a clock that jumps back makes the peer refuse WireGuard's handshakes; by a wrong clock IPsec's certificates are expired, or not yet valid"},
 		CapabilitiesMissing:   {"The running daemon has CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE.", "the daemon cannot repair routes and devices, nor apply all of a reload"},
 		FilesFew:              {"Open files of the running daemon against its limit, from 80 % on.", "the next socket cannot be opened: a reload, a new tunnel or a new session fails"},
 		BuffersSmall:          {"`net.core.rmem_max` and `wmem_max` against the 8 MiB of the tunnels' sockets; with CAP_NET_ADMIN the daemon goes beyond the limit.", "bursts overflow the sockets: loss under load"},
@@ -88,6 +90,7 @@ func catalogue() map[ID]entry {
 		FirewallBFD:           {"The same for UDP port 3784 out of each tunnel.", "BFD never comes up, so a dead tunnel is noticed after BGP's hold time, not within a second"},
 		FirewallForward:       {"The same for packets from the card into each tunnel and back.", "what this NVA is there for is dropped: the tunnel and BGP work, and the traffic does not"},
 		FirewallUnclear:       {"A packet may be dropped, depending on what is not known here: addresses of the traffic, a rate, or a match of iptables that nft does not show.", "a part of the packets may be dropped: look at the rules that are named"},
+		KernelIPsec:           {"An imaginary packet to and from each peer, and one into and out of each tunnel, against the kernel's IPsec policies (`ip xfrm policy`), which strongSwan, Libreswan and others leave or keep.", "the kernel encrypts these packets by itself, or drops them: nothing gets through the tunnel in that direction"},
 		ConntrackFull:         {"`nf_conntrack_count` against `nf_conntrack_max`, from 80 % on, if a rule tracks connections.", "once the table is full, packets of new flows are dropped"},
 		ConntrackTunnel:       {"Whether outer packets are tracked. Never more than a hint, in the JSON output: it costs time and breaks nothing.", "every outer packet is looked up in a table that tells nothing about it"},
 		NetworkdDeletes:       {"`ManageForeignRoutes`, `ManageForeignRoutingPolicyRules` and `ManageForeignNextHops` of systemd-networkd, with all its drop-ins, if it runs or is enabled.", "whenever systemd-networkd restarts (unattended upgrades do that) it deletes our routes and rules; transitd puts them back within a second, and that second has no traffic"},
@@ -97,6 +100,7 @@ func catalogue() map[ID]entry {
 		RoutesDeleted:         {"What the daemon had to repair (`routes.repaired` of its status).", "until each repair, up to a second, packets had no route"},
 		DropsVNI:              {"What the daemon drops as `wrong_vni`. For this and the next ones: error while the tunnel does not work, warning while the count rises, nothing if it is history.", "nothing that the peer sends is accepted"},
 		DropsKey:              {"`auth_failed`, and what the daemon says about WireGuard's handshakes.", "nothing that the peer sends is accepted"},
+		DropsSelector:         {"`selector`: packets outside of what the two ends of an IPsec tunnel agreed on.", "packets that a route leads into the tunnel are dropped: `local_ts` and `remote_ts` are narrower than the routes"},
 		DropsSource:           {"`wrong_source`.", "packets from an address that is not configured are dropped: a peer behind address translation never gets in"},
 		DropsForeign:          {"`bad_header`, `bad_ethertype`, `vlan_tagged`.", "the peer sends something else than this end expects: the encapsulations differ, or GPE is on at one end only"},
 		DropsMTU:              {"`truncated` and `udp_send`.", "large packets are lost: ping works, and transfers hang"},

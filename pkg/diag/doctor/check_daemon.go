@@ -18,6 +18,7 @@ func causes() map[string]cause {
 	return map[string]cause{
 		"wrong_vni":            {DropsVNI, "carry another VNI", "grep vni: /etc/transitd/*.yaml # at both ends: they have to be the same"},
 		"auth_failed":          {DropsKey, "are encrypted with another key, or altered", "transitctl keygen --public KEYFILE # at both ends: each one's is the other's peer_public_key"},
+		"selector":             {DropsSelector, "are outside of the addresses that IPsec's ends agreed on", "transitctl tunnel # which selectors? Widen local_ts and remote_ts at both ends, or narrow the routes"},
 		"wrong_source":         {DropsSource, "come from an address that is no tunnel's peer", "tcpdump -c 10 -ni CARD udp port PORT # which address is it? Not a peer's: its packets are translated, or it is none"},
 		"bad_header":           {DropsForeign, "are not of this encapsulation", "tcpdump -c 10 -vni CARD udp port PORT # what does the peer send?"},
 		"bad_ethertype":        {DropsForeign, "carry neither IP nor ARP", "tcpdump -c 10 -vni CARD udp port PORT # what does the peer send?"},
@@ -46,6 +47,9 @@ func (d *doctor) checkDrops() {
 			before := d.before(t.Name, reason)
 			rises := d.n.Before != nil && n > before
 			mend := strings.ReplaceAll(c.mend, "CARD", d.card())
+			if t.IPsec != nil && c.id == DropsKey {
+				mend = "transitctl tunnel " + t.Name + " # at both ends: the same SPIs?"
+			}
 			switch {
 			case broken:
 				d.find(c.id, SeverityError, t.Name, mend, "%d packets for %s %s, and the tunnel does not work", n, t.Name, c.what)
@@ -56,12 +60,22 @@ func (d *doctor) checkDrops() {
 			}
 		}
 		if x := t.IPsec; x != nil && x.Why != "" {
-			d.find(DropsKey, SeverityError, t.Name, "transitctl tunnel # at both ends: proposals, identities and selectors have to fit", "%s is not up: %s", t.Name, x.Why)
+			d.find(DropsKey, SeverityError, t.Name, d.advice(x.Why, "transitctl tunnel # at both ends: proposals, identities and selectors have to fit"), "%s is not up: %s", t.Name, x.Why)
 		}
 		if w := t.WireGuard; w != nil && w.Why != "" {
 			d.find(DropsKey, SeverityError, t.Name, "transitctl keygen --public KEYFILE # at both ends: each one's is the other's peer_public_key", "%s is not up: %s", t.Name, w.Why)
 		}
 	}
+}
+
+// advice is the command that the daemon names for a warning with a text, or another.
+func (d *doctor) advice(text, or string) string {
+	for _, a := range d.n.Status.Advice {
+		if strings.Contains(a.Warning, text) {
+			return a.Run
+		}
+	}
+	return or
 }
 
 // before is what a reason had counted a moment earlier.

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -51,6 +52,8 @@ func kernelVersion(release string) (major, minor int, err error) {
 func (d *doctor) checkClock() {
 	switch {
 	case d.h.Clock == nil:
+	case !d.h.Clock.Synchronised && slices.ContainsFunc(d.n.Tunnels, func(t Tunnel) bool { return t.Certificates }):
+		d.find(ClockFree, SeverityWarning, "clock", "timedatectl set-ntp true; timedatectl timesync-status || chronyc tracking", "the kernel says that nothing synchronises the clock, and IPsec's certificates are judged by it")
 	case !d.h.Clock.Synchronised:
 		d.find(ClockFree, SeverityWarning, "clock", "timedatectl set-ntp true; timedatectl timesync-status || chronyc tracking", "the kernel says that nothing synchronises the clock")
 	default:

@@ -25,6 +25,9 @@ func (d *doctor) checkPorts() {
 		if d.n.Basis == BasisHost || d.n.Basis == "" {
 			severity = SeverityWarning // whether a node is to run here is not known
 		}
+		if s.Network == "udp" && s.Local.Port() == ikePort {
+			severity = SeverityWarning // a peer that begins at 4500 does not need it
+		}
 		taken++
 		port := fmt.Sprintf("%s port %d", strings.ToUpper(s.Network), s.Local.Port())
 		d.find(PortTaken, severity, port, fmt.Sprintf("ss -lnp%c 'sport = :%d' # who is it? Then stop it", s.Network[0], s.Local.Port()), "%s has %s (%s)", s.Program, port, s.Local)

@@ -62,6 +62,7 @@ func healthyHost() Host {
 		Routes:   []RouteGroup{{Table: 254, Protocol: 2, Count: 2, Example: "10.0.2.0/24"}, {Table: 7002, Protocol: 210, Count: 3, Example: "10.9.0.0/16"}},
 		Rules:    []Rule{{Priority: 7000, Protocol: 210, Table: 7001}, {Priority: 32766, Protocol: 2, Table: 254}},
 		Ways:     []Way{{Peer: netip.MustParseAddr("10.1.2.4"), Device: "eth0", MTU: 1500}},
+		Policies: []Policy{},
 		Firewall: &Ruleset{}, Networkd: &Networkd{Used: true}, Clock: &Clock{Synchronised: true},
 		Sockets: []Socket{
 			{Network: "udp", Local: netip.MustParseAddrPort("10.0.2.4:4789"), Program: daemon, PID: 77},
@@ -134,6 +135,13 @@ func cases() map[string]struct {
 			}
 		}
 	}
+	here, there, everything := netip.MustParsePrefix("10.0.2.0/24"), netip.MustParsePrefix("10.1.2.0/24"), netip.MustParsePrefix("0.0.0.0/0")
+	policy := func(p Policy) func(*Node, *Host) {
+		return func(_ *Node, h *Host) { h.Policies = append(h.Policies, p) }
+	}
+	ipsec := func(n *Node, _ *Host) {
+		n.Tunnels[0].Encapsulation, n.Tunnels[0].Port, n.Tunnels[0].PeerPort = "ipsec", 4500, 4500
+	}
 	ipv6 := func(n *Node, _ *Host) { n.Tunnels[0].IPv6 = true }
 	unknown := func(n *Node, _ *Host) { *n = Node{} }
 	socket := func(network, local string) func(*Node, *Host) {
@@ -177,12 +185,31 @@ func cases() map[string]struct {
 			func(_ *Node, h *Host) { h.Daemon.Capabilities = 1 << capNetAdmin },
 			[]string{"error capabilities-missing transitd (77): the daemon runs without CAP_NET_RAW, CAP_NET_BIND_SERVICE"},
 		},
-		"files":           {func(_ *Node, h *Host) { h.Daemon.FileLimit = 64 }, []string{"warning file-limit-near transitd (77): the daemon has 60 files and sockets open, 64 are allowed"}},
-		"buffers":         {func(_ *Node, h *Host) { h.Daemon.Capabilities = 0 }, []string{"error capabilities-missing", "warning socket-buffers-small net.core.rmem_max", "warning socket-buffers-small net.core.wmem_max"}},
-		"another BGP":     {socket("tcp", "0.0.0.0:179"), []string{"error port-taken TCP port 179: bird (5) has TCP port 179 (0.0.0.0:179)"}},
-		"another VXLAN":   {socket("udp", "[::]:4789"), []string{"error port-taken UDP port 4789"}},
-		"BGP elsewhere":   {both(socket("tcp", "127.0.0.1:179"), socket("tcp", "10.9.9.9:179")), nil},
-		"BGP, no node":    {both(stopped, unknown, socket("tcp", "0.0.0.0:179")), []string{"warning port-taken TCP port 179"}},
+		"files":         {func(_ *Node, h *Host) { h.Daemon.FileLimit = 64 }, []string{"warning file-limit-near transitd (77): the daemon has 60 files and sockets open, 64 are allowed"}},
+		"buffers":       {func(_ *Node, h *Host) { h.Daemon.Capabilities = 0 }, []string{"error capabilities-missing", "warning socket-buffers-small net.core.rmem_max", "warning socket-buffers-small net.core.wmem_max"}},
+		"another BGP":   {socket("tcp", "0.0.0.0:179"), []string{"error port-taken TCP port 179: bird (5) has TCP port 179 (0.0.0.0:179)"}},
+		"another VXLAN": {socket("udp", "[::]:4789"), []string{"error port-taken UDP port 4789"}},
+		"BGP elsewhere": {both(socket("tcp", "127.0.0.1:179"), socket("tcp", "10.9.9.9:179")), nil},
+		"BGP, no node":  {both(stopped, unknown, socket("tcp", "0.0.0.0:179")), []string{"warning port-taken TCP port 179"}},
+		"charon at 500": {both(ipsec, socket("udp", "0.0.0.0:500")), []string{"warning port-taken UDP port 500"}},
+		"a policy for the peer": {policy(Policy{Direction: "out", From: here, To: there, Protects: true}), []string{
+			"error kernel-ipsec-takes-packets tr0: what is sent to 10.1.2.4 port 4789 has to be protected by an SA of the kernel's, by the kernel's policy out 10.0.2.0/24 to 10.1.2.0/24 with priority 0",
+		}},
+		"a policy that drops what comes": {policy(Policy{Direction: "in", From: there, To: here, Protocol: 17, ToPort: 4789, Block: true}), []string{"error kernel-ipsec-takes-packets tr0: what comes from 10.1.2.4 to port 4789 is dropped"}},
+		"a policy for everything": {policy(Policy{Direction: "out", From: everything, To: everything, Protects: true, Priority: 5}), []string{
+			"error kernel-ipsec-takes-packets tr0: what is sent to 10.1.2.4", "error kernel-ipsec-takes-packets tr0: BGP to 169.254.77.2 has to be protected",
+		}},
+		"a policy for everything, and one before it": {both(policy(Policy{Direction: "out", From: everything, To: everything, Protects: true, Priority: 5}), policy(Policy{Direction: "out", From: everything, To: everything, Priority: 4})), nil},
+		"policies that do not fit": {both(
+			policy(Policy{Direction: "out", From: there, To: here, Block: true}), policy(Policy{Direction: "fwd", From: here, To: there, Block: true}),
+			policy(Policy{Direction: "out", From: here, To: there, Protocol: 6, Block: true}), policy(Policy{Direction: "out", From: here, To: there, Protocol: 17, ToPort: 500, Block: true}),
+			policy(Policy{Direction: "out", From: here, To: there, Mark: 1, Mask: 0xff, Block: true})), nil},
+		"a clock for certificates": {func(n *Node, h *Host) { n.Tunnels[0].Certificates, h.Clock.Synchronised = true, false }, []string{"warning clock-not-synchronised clock: the kernel says that nothing synchronises the clock, and IPsec's certificates are judged by it"}},
+		"selectors":                {drops("selector", 0, 9, "up"), []string{"warning drops-selector tr0"}},
+		"IPsec is not up": {func(n *Node, _ *Host) {
+			n.Status.Tunnels[0].IPsec = &control.IPsec{Why: "the preshared key of b is not ours"}
+			n.Status.Advice = []control.Advice{{Warning: "tunnel tr0: the preshared key of b is not ours", Run: "cksum"}}
+		}, []string{"error drops-wrong-key tr0: tr0 is not up: the preshared key of b is not ours"}},
 		"networkd":        {func(_ *Node, h *Host) { n := ReadNetworkd(true, nil); h.Networkd = &n }, []string{"warning networkd-deletes-routes systemd-networkd: systemd-networkd is used, and ManageForeignRoutes is on by default, "}},
 		"networkd unused": {func(_ *Node, h *Host) { n := ReadNetworkd(false, nil); h.Networkd = &n }, nil},
 		"leftovers": {both(stopped, func(_ *Node, h *Host) {

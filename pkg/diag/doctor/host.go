@@ -17,6 +17,8 @@ type Host struct {
 	// Ways are the ways of outer packets to the tunnels' peers.
 	Ways     []Way
 	Firewall *Ruleset
+	// Policies are the kernel's for IPsec, but for those of single sockets and of XFRM interfaces.
+	Policies []Policy
 	Networkd *Networkd
 	Clock    *Clock
 	// Sockets are those on the ports that transitd wants.
@@ -72,6 +74,18 @@ type Way struct {
 	Device string
 	MTU    int    // of the path, as far as a router has told; 0 if none has
 	Err    string // why there is no way
+}
+
+// Policy is one of the kernel's policies for IPsec.
+type Policy struct {
+	Direction        string // "out", "in" or "fwd"
+	From, To         netip.Prefix
+	Protocol         int // of IP; 0 for any
+	FromPort, ToPort int // 0 for any
+	Mark, Mask       uint32
+	Priority         int  // the lowest counts
+	Block            bool // what matches is dropped
+	Protects         bool // what matches has to be protected by an SA of the kernel's
 }
 
 // Clock is the state of the system's clock.

@@ -51,10 +51,8 @@ type Tunnel struct {
 	MTU           int
 	Address, Peer netip.Addr // inside the tunnel
 	IPv6, BFD     bool
+	Certificates  bool // by which an IPsec tunnel's ends know each other
 }
-
-// ikePort is UDP's, where ESP is in no UDP.
-const ikePort = 500
 
 // FromConfig takes a node from its configuration.
 func FromConfig(c *config.Config) Node {
@@ -77,6 +75,7 @@ func FromConfig(c *config.Config) Node {
 			if x.Raw = !t.IPsec.UDPEncapsulation; x.Raw {
 				x.Port, x.PeerPort = ikePort, ikePort
 			}
+			x.Certificates = t.IPsec.CertFile != ""
 		}
 		if t.Encapsulation == config.EncapsulationWireGuard {
 			x.Port, x.PeerPort = t.WireGuard.ListenPort, t.WireGuard.PeerPort
@@ -144,6 +143,19 @@ func (n *Node) UDPPorts() (list []uint16) {
 		if t.Port != 0 && !slices.Contains(list, t.Port) {
 			list = append(list, t.Port)
 		}
+	}
+	return list
+}
+
+// ikePort is where IKE is without UDP encapsulation. With it peers of other makes
+// begin there, and the tunnel listens there as well if it is free.
+const ikePort = 500
+
+// ListenPorts are the UDP ports on which another program would be in the way.
+func (n *Node) ListenPorts() []uint16 {
+	list := n.UDPPorts()
+	if slices.ContainsFunc(n.Tunnels, func(t Tunnel) bool { return t.Encapsulation == string(config.EncapsulationIPsec) && t.Port == 4500 }) {
+		list = append(list, ikePort)
 	}
 	return list
 }

@@ -95,6 +95,7 @@ func Run(n Node, h Host) Report {
 	d.checkSocketBuffers()
 	d.checkPorts()
 	d.checkFirewall()
+	d.checkKernelIPsec()
 	d.checkConntrack()
 	d.checkNetworkd()
 	d.checkLeftovers()

@@ -27,6 +27,15 @@ function pair(term, value) {
 
 const dropWords = (n) => `${count(n)} ${n === 1 ? "packet" : "packets"} dropped since the start`;
 
+// ipsecPairs says what an IPsec tunnel encrypts by, and what ends when.
+function ipsecPairs(x) {
+  const child = x.child.find((c) => c.state === "installed"), list = [];
+  if (child) list.push(pair("Cipher", child.proposal), pair("New keys", child.rekey_in_s > 0 ? `in ${duration(child.rekey_in_s)}` : "due"));
+  const ends = [x.certificate_expires_s, x.peer_certificate_expires_s].filter((s) => s !== null);
+  if (ends.length) list.push(pair("Certificates end", `in ${count(Math.floor(Math.min(...ends) / 86400))} days`));
+  return list;
+}
+
 const opened = new Set(); // tunnels whose drops are unfolded
 
 export function showTunnels(root, status, rates, history) {
@@ -48,6 +57,7 @@ export function showTunnels(root, status, rates, history) {
       el("dl", { class: "rates" }, pair("Sent", bits(r ? r.tx_bits : null)), pair("Received", bits(r ? r.rx_bits : null))),
       drawing, el("p", { class: "legend" }, el("span", {}, "line: sent, area: received"), el("span", {}, `peak ${bits(top)}`)),
       el("dl", { class: "small" }, ...small));
+    if (t.ipsec && t.ipsec.child.length) box.append(el("dl", { class: "small" }, ...ipsecPairs(t.ipsec)));
     if (dropped.length) {
       box.append(el("details", { open: opened.has(t.name), ontoggle: (e) => (e.target.open ? opened.add(t.name) : opened.delete(t.name)) },
         el("summary", {}, dropWords(dropped.reduce((n, [, v]) => n + v, 0))),

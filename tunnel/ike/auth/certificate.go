@@ -83,11 +83,11 @@ func verifyChain(chain, authorities []*x509.Certificate, id Identity, now time.T
 	}
 	leaf := chain[0]
 	const form = "2006-01-02 15:04:05 MST"
-	switch clock := now.UTC().Format(form); {
+	switch {
 	case now.Before(leaf.NotBefore):
-		return fmt.Errorf("it is valid only from %s on, and here it is %s: wait, or set the clock", leaf.NotBefore.UTC().Format(form), clock)
+		return fmt.Errorf("it is valid only from %s on, in %s by the clock here: wait, or set the clock", leaf.NotBefore.UTC().Format(form), roughly(leaf.NotBefore.Sub(now)))
 	case now.After(leaf.NotAfter):
-		return fmt.Errorf("it expired at %s, and here it is %s", leaf.NotAfter.UTC().Format(form), clock)
+		return fmt.Errorf("it expired at %s, %s ago by the clock here", leaf.NotAfter.UTC().Format(form), roughly(now.Sub(leaf.NotAfter)))
 	}
 	// RFC 4945, section 5.1.3.2: if there is the extension, one of these two is in it.
 	if u := leaf.KeyUsage; u != 0 && u&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0 {
@@ -113,4 +113,17 @@ func verifyChain(chain, authorities []*x509.Certificate, id Identity, now time.T
 		return err
 	}
 	return id.Names(leaf)
+}
+
+// roughly is a span of time for a person. It does not change with each attempt,
+// so that the log does not say the same every few seconds.
+func roughly(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= 2*day:
+		return fmt.Sprintf("%d days", d/day)
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return fmt.Sprintf("%d minutes", d/time.Minute)
 }

@@ -127,6 +127,9 @@ func lookup(protocol message.Protocol, word string) (message.Transform, error) {
 	if why := weak(word); why != "" {
 		return message.Transform{}, fmt.Errorf("%q is not offered: %s", word, why)
 	}
+	if meant := suggestion(protocol, word); meant != "" {
+		return message.Transform{}, fmt.Errorf("%q is no algorithm; did you mean %s?", word, meant)
+	}
 	return message.Transform{}, fmt.Errorf("%q is no algorithm; there are %s, ke1_mlkem768", word, words(protocol))
 }
 

@@ -55,6 +55,7 @@ func Read(ctx context.Context, q Query) doctor.Host {
 	r.ways()
 	r.owners()
 	r.firewall(ctx)
+	r.policies()
 	r.networkd()
 	r.sockets()
 	r.daemon()

@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"testing"
+	"time"
+
+	"github.com/transitd/transitd/pkg/events"
+	"github.com/transitd/transitd/tunnel/ike"
+)
+
+// TestIPsecChange: a dry run says which keys change, and what becomes of the SAs.
+func TestIPsecChange(t *testing.T) {
+	t.Parallel()
+	dir := ipsecFiles(t, time.Now())
+	plan := func(keys string) *Plan {
+		p, err := ipsecPlan(t, dir, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	const certificates = "local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/ours.key, ca_file: DIR/"
+	for _, tc := range []struct{ from, to, want string }{
+		{"psk_file: DIR/psk", "psk_file: DIR/psk, dpd_delay: 2s", "dpd_delay: 10s becomes 2s; SAs go on"},
+		{"psk_file: DIR/psk", "psk_file: DIR/psk, esp_proposals: [aes128gcm16]", "esp_proposals: [aes256gcm16-ecp384-esn-noesn aes256gcm16-x25519-esn-noesn] becomes [aes128gcm16]; new SAs are made beside the old ones"},
+		{"psk_file: DIR/psk", "psk_file: DIR/psk, remote_id: b.example, initiate: false", "remote_id: 198.51.100.4 becomes b.example, initiate: true becomes false; the peer has to make new SAs (initiate: false); the old ones go on until then"},
+		{"psk_file: DIR/psk", "psk_file: DIR/ours.key", "the preshared key changes; new SAs are made beside the old ones"},
+		{certificates + "ours.pem", certificates + "other.pem", "certificates change; new SAs are made beside the old ones"},
+		{"psk_file: DIR/psk", "psk_file: DIR/psk, ppk_file: DIR/psk, ppk_id: x", "ppk_id: nothing becomes x, the postquantum preshared key changes; new SAs are made beside the old ones"},
+	} {
+		d := compare(fileName, plan(tc.from), plan(tc.to))
+		if want := []string{"tunnel tr0: " + tc.want}; diff(want, d.Lines) != "" || len(d.Rekey) != 1 || len(d.Remove) != 0 {
+			t.Errorf("%s, %s: %q, want %q; %+v", tc.from, tc.to, d.Lines, want, d)
+		}
+	}
+}
+
+// TestKeysTold: new keys are an event, and so are keys that could not be replaced, once.
+func TestKeysTold(t *testing.T) {
+	t.Parallel()
+	got := told(func(c *chronicle) {
+		s := healthy()
+		look := func(change func(*ike.Status)) {
+			x := ike.Status{Up: true, Child: []ike.ChildSA{{State: "installed"}}}
+			change(&x)
+			s.Tunnels[0].IPsec = &x
+			c.watch(s)
+			c.watch(s) // nothing new
+		}
+		look(func(*ike.Status) {})
+		look(func(x *ike.Status) { x.ChildRekeys = 1 })
+		look(func(x *ike.Status) { x.ChildRekeys, x.IKERekeys = 1, 1 })
+		look(func(x *ike.Status) { x.ChildRekeys, x.IKERekeys = 2, 2 })
+		look(func(x *ike.Status) {
+			x.ChildRekeys, x.IKERekeys = 2, 2
+			x.Problem, x.Child[0].InSPI, x.Child[0].Overdue = "no proposal in common", 7, true
+			x.Child[0].EndsAt = time.Now().Add(300*time.Second + 900*time.Millisecond)
+		})
+	})
+	info := func(text string) events.Event {
+		return events.Event{Kind: events.Tunnel, Severity: events.Info, Subject: "tr0", Text: text}
+	}
+	want := []events.Event{
+		{Kind: events.Tunnel, Severity: events.Info, Subject: "tr0", After: "up", Text: "tunnel tr0 to 198.51.100.4 is up"},
+		info("tunnel tr0: the CHILD SA was replaced by a new one: packets have new keys"),
+		info("tunnel tr0: the IKE SA was replaced by a new one"),
+		info("tunnel tr0: the IKE SA and the CHILD SA were replaced by new ones"),
+		{Kind: events.Tunnel, Severity: events.Warning, Subject: "tr0", Text: "tunnel tr0: CHILD SA 00000007 could not be replaced in time and ends in 300 s: no packet gets through from then until there is a new one: no proposal in common"},
+	}
+	if d := diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
