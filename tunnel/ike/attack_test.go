@@ -410,7 +410,7 @@ func TestConfigIsNotPrinted(t *testing.T) {
 	c.PPK, c.PPKID = []byte("a secret of the future"), "future"
 	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v %v", c, c, &c)} {
 		for _, s := range [][]byte{c.PSK, c.PPK} {
-			if strings.Contains(text, string(s)) || strings.Contains(text, fmt.Sprint(s)) || strings.Contains(text, fmt.Sprintf("%#v", s)) {
+			if strings.Contains(text, string(s)) || strings.Contains(text, fmt.Sprintf("%v", s)) || strings.Contains(text, fmt.Sprintf("%#v", s)) {
 				t.Errorf("%s has a secret", text)
 			}
 		}
