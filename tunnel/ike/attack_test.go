@@ -410,9 +410,52 @@ func TestConfigIsNotPrinted(t *testing.T) {
 	c.PPK, c.PPKID = []byte("a secret of the future"), "future"
 	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v %v", c, c, &c)} {
 		for _, s := range [][]byte{c.PSK, c.PPK} {
-			if strings.Contains(text, string(s)) || strings.Contains(text, fmt.Sprint(s)) || strings.Contains(text, fmt.Sprintf("%#v", s)) {
+			if strings.Contains(text, string(s)) || strings.Contains(text, fmt.Sprintf("%v", s)) || strings.Contains(text, fmt.Sprintf("%#v", s)) {
 				t.Errorf("%s has a secret", text)
 			}
 		}
+	}
+}
+
+// An end that does not initiate, and has lost its pair without the peer's
+// knowledge, makes another one: the peer has no reason to.
+func TestPassiveEndWithoutChild(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 51, func(_, b *Config) { b.Initiate = false })
+	w.up()
+	w.run(time.Minute)
+	w.excused = w.now.Add(time.Minute)
+	w.do(w.end[1], func(m *Machine) {
+		x := w.live(1)
+		x.retire(x.children[0])
+	})
+	w.run(40 * time.Second)
+	for range 20 {
+		w.packet(0)
+		w.packet(1)
+		w.run(time.Second)
+	}
+	w.calm(2 * time.Minute)
+	if s := w.end[0].m.Status(); s.Established != 1 {
+		t.Errorf("%d IKE SAs were made", s.Established)
+	}
+}
+
+// Both replace the IKE SA, and then nothing gets through until both give up: the
+// pairs go to the one that the peer has made.
+func TestCrossingRekeysTimeOut(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(8) {
+		s := newStage(t, seed+960, func(_, b *Config) { b.Initiate = false })
+		s.begin(0, 'i')
+		s.begin(1, 'i')
+		s.step('a') // end 1 has made a successor, and its own request is on its way
+		s.step('b')
+		s.queue = [2][][]byte{}
+		s.step('a')
+		s.run(22 * time.Second)
+		s.queue = [2][][]byte{}
+		s.excuse(4 * time.Minute)
+		s.finish()
 	}
 }

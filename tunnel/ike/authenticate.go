@@ -339,6 +339,7 @@ func (s *ikeSA) establish() {
 	m := s.m
 	s.state, s.initial = stateEstablished, nil
 	s.age()
+	s.line = line{s.lowest, m.now}
 	m.failures = 0
 	m.status.Established++
 	s.say("IKE SA established with %s (%s), %s", s.peerID, s.peerAuth, s.choice)

@@ -61,6 +61,8 @@ type Machine struct {
 	hinted    time.Time // when a hint that the peer has lost us was last followed
 	refusedAt time.Time // when a stranger was last answered
 
+	bareSince time.Time // when the last pair went; zero: there is one
+
 	begun      int // requests to begin, since:
 	begunSince time.Time
 
@@ -197,6 +199,12 @@ func (m *Machine) Tick(now time.Time) (next time.Time) {
 	m.now = now
 	if m.closed {
 		return now.Add(time.Hour)
+	}
+	switch {
+	case m.best() != nil:
+		m.bareSince = time.Time{}
+	case m.bareSince.IsZero():
+		m.bareSince = now
 	}
 	for _, s := range slices.Clone(m.sas) {
 		s.tick()

@@ -70,6 +70,7 @@ type ikeSA struct {
 	noESN         bool      // the peer chooses extended sequence numbers and cannot do them
 
 	lowest      []byte // the lower nonce of the exchange that made it
+	line        line   // where it comes from
 	ours        bool   // we began that exchange
 	successor   *ikeSA // made by the peer's request, while ours may be on its way
 	predecessor *ikeSA // whose successor it is
@@ -80,6 +81,13 @@ type ikeSA struct {
 
 	proclaimed bool     // see say
 	untold     []string // until then
+}
+
+// line is the IKE SA that was authenticated, of those that have replaced one
+// another since. It does not change while both ends come to see which is the last.
+type line struct {
+	lowest []byte
+	at     time.Time
 }
 
 // lives reports whether an IKE SA serves, or will serve, to key the tunnel.
@@ -248,7 +256,9 @@ func (s *ikeSA) aged() {
 	for _, c := range slices.Clone(s.children) {
 		c.aged(s)
 	}
-	if s.m.cfg.Initiate && !now.Before(s.childAt) && s.m.best() == nil && !s.crossing() {
+	// Who does not initiate waits for the peer to make one; but it may not know that there is none.
+	may := s.m.cfg.Initiate || !s.m.bareSince.IsZero() && now.Sub(s.m.bareSince) >= halfOpenLife
+	if may && !now.Before(s.childAt) && s.m.best() == nil && !s.crossing() {
 		s.do(&createChild{})
 	}
 	if d := s.m.cfg.DPDDelay; d > 0 && now.Sub(s.heard) >= d && s.out == nil {
@@ -259,6 +269,11 @@ func (s *ikeSA) aged() {
 // timedOut gives the peer up.
 func (s *ikeSA) timedOut() {
 	m, was, what, asked := s.m, s.state, s.out.exchange, s.out.first
+	if n := s.successor; was == stateEstablished && n != nil && n.state == stateEstablished {
+		s.succeed(n) // the peer has replaced it, and our own request to do so is void
+		s.die(0)
+		return
+	}
 	s.die(0)
 	switch was {
 	case stateInit:

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"slices"
 	"time"
 )
@@ -51,17 +52,25 @@ func (m *Machine) settle() {
 func kept(all []*ikeSA) *ikeSA {
 	newest := all[0]
 	for _, s := range all[1:] {
-		if newest.outdated && !s.outdated || newest.outdated == s.outdated && newest.established.Before(s.established) {
+		if newest.outdated && !s.outdated || newest.outdated == s.outdated && newest.line.at.Before(s.line.at) {
 			newest = s
 		}
 	}
 	keep := newest
 	for _, s := range all {
-		if s.outdated == newest.outdated && newest.established.Sub(s.established) < settleWindow && loses(keep.lowest, s.lowest) {
+		if s.outdated == newest.outdated && newest.line.at.Sub(s.line.at) < settleWindow && keep.yields(s) {
 			keep = s
 		}
 	}
 	return keep
+}
+
+// yields reports whether of two IKE SAs that were made at once this one goes.
+func (s *ikeSA) yields(o *ikeSA) bool {
+	if n := bytes.Compare(s.line.lowest, o.line.lowest); n != 0 {
+		return n < 0
+	}
+	return loses(s.lowest, o.lowest)
 }
 
 // ready reports whether the peer is known to have the SA as well.

@@ -30,6 +30,8 @@ type world struct {
 
 	loss, twice float64       // 0 to 1
 	delay       time.Duration // at most
+	again       float64       // how often somebody sends an old message once more, to whoever it was for, or back
+	old         [][]byte      // that he has
 	excused     time.Time     // until when packets may come without an SA: somebody gave up, or began anew
 	carried     int           // packets of ESP that arrived
 	psk         []byte        // that both ends have, or will have soon
@@ -185,8 +187,20 @@ func (e *end) Send(port Port, _ netip.AddrPort, datagram []byte) {
 	w.carry(e.i, port, datagram)
 }
 
-// carry is the network.
+// carry is the network, and somebody in it who records.
 func (w *world) carry(from int, port Port, datagram []byte) {
+	if w.again > 0 && w.r.Float64() < w.again {
+		if len(w.old) < 200 {
+			w.old = append(w.old, nil)
+		}
+		w.old[w.r.IntN(len(w.old))] = bytes.Clone(datagram)
+		d, to, by := w.old[w.r.IntN(len(w.old))], w.r.IntN(2), Port(w.r.IntN(2))
+		w.after(time.Duration(w.r.Int64N(int64(10*time.Second))), func() {
+			if d != nil {
+				w.deliver(1-to, by, d)
+			}
+		})
+	}
 	copies := 1
 	if w.r.Float64() < w.twice {
 		copies = 2
@@ -414,6 +428,7 @@ func randomWorld(t *testing.T, seed uint64, events int) {
 			b.ESP = a.ESP
 		}
 	})
+	w.again = float64(seed%4) * 0.2
 	var talk func()
 	talk = func() {
 		w.packet(w.r.IntN(2))
