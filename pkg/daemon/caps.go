@@ -11,7 +11,7 @@ import (
 func kept() []cap.Value {
 	return []cap.Value{
 		cap.NET_ADMIN,        // TUN devices, routes, rules, the mark of the outer sockets, sysctls of the network
-		cap.NET_RAW,          // binding sockets to an interface
+		cap.NET_RAW,          // binding sockets to an interface, ESP without UDP
 		cap.NET_BIND_SERVICE, // BGP's port 179
 	}
 }

@@ -54,7 +54,8 @@ type table struct {
 	adopted sync.WaitGroup
 }
 
-// Listen opens an endpoint without tunnels. It needs CAP_NET_ADMIN for the mark.
+// Listen opens an endpoint without tunnels. It needs CAP_NET_ADMIN for the mark,
+// and CAP_NET_RAW for a protocol that is not UDP.
 func Listen(cfg EndpointConfig) (*Endpoint, error) {
 	switch {
 	case cfg.Protocol != 0:

@@ -203,7 +203,7 @@ func (t *Tunnel) watch(ctx context.Context) {
 		heard = t.heard()
 		if t.cfg.Codec.Resolved() && !resolved {
 			resolved = true
-			t.log.Info("the peer has been found", zap.Stringer("remote", t.cfg.Remote))
+			t.log.Info("the peer has been found", zap.Stringer("remote", t.cfg.Remote.Addr()))
 		}
 		if !resolved || heard == was || now.Sub(asked) >= solicitSlow {
 			t.ask()
