@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -25,6 +26,7 @@ type forgery struct {
 	name    string
 	reasons []string
 	spoil   func(b []byte) []byte
+	from    string // it comes from there; empty: from the peer
 }
 
 // suffers sends a number of each forgery to a twin, in the other one's name, made of real packets.
@@ -42,7 +44,7 @@ func (n *twin) suffers(t *testing.T, peer *twin, each int, real [][]byte, counte
 			}
 			before := counted()
 			for i := range each {
-				send(peer.outer, n.outer, f.spoil(bytes.Clone(real[i%len(real)])))
+				send(cmp.Or(f.from, peer.outer), n.outer, f.spoil(bytes.Clone(real[i%len(real)])))
 			}
 			soon(t, "all are counted as "+strings.Join(f.reasons, " or "), 5*time.Second, func() error {
 				if n := counted() - before; n != uint64(each) {
@@ -169,8 +171,8 @@ func openRaw(t *testing.T, n *twin) (send func(from, to string, b []byte)) {
 	}
 }
 
-// sniff opens a socket that sees the UDP payloads on a twin's card, until the test's end.
-func sniff(t *testing.T, n *twin, each func(to netip.Addr, payload []byte)) {
+// sniff opens a socket that sees the UDP payloads on a twin's card, until it is stopped or the test ends.
+func sniff(t *testing.T, n *twin, each func(to netip.Addr, payload []byte)) (stop func()) {
 	t.Helper()
 	var fd int
 	if err := n.ns.Do(func() (err error) {
@@ -182,13 +184,13 @@ func sniff(t *testing.T, n *twin, each func(to netip.Addr, payload []byte)) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
 		t.Fatal(err)
 	}
-	stop := make(chan struct{})
+	over := make(chan struct{})
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		b := make([]byte, 70000)
 		for {
 			select {
-			case <-stop:
+			case <-over:
 				return
 			default:
 			}
@@ -206,9 +208,36 @@ func sniff(t *testing.T, n *twin, each func(to netip.Addr, payload []byte)) {
 			each(to.Unmap(), udp.Payload)
 		}
 	})
-	t.Cleanup(func() {
-		close(stop)
+	stop = sync.OnceFunc(func() {
+		close(over)
 		reading.Wait()
 		_ = unix.Close(fd)
 	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// collect takes packets to an address from the wire while f runs, until there are enough.
+func collect(t *testing.T, n *twin, to string, enough int, which func(payload []byte) bool, f func()) [][]byte {
+	t.Helper()
+	var mu sync.Mutex
+	var list [][]byte
+	stop := sniff(t, n, func(dst netip.Addr, payload []byte) {
+		if dst.String() == to && which(payload) {
+			mu.Lock()
+			list = append(list, bytes.Clone(payload))
+			mu.Unlock()
+		}
+	})
+	f()
+	soon(t, "packets are seen on the wire", 5*time.Second, func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(list) < enough {
+			return fmt.Errorf("%d packets", len(list))
+		}
+		return nil
+	})
+	stop()
+	return list
 }

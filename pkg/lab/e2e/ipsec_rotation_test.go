@@ -73,6 +73,18 @@ func (w ipsecTwins) settled(t *testing.T) (a agreed) {
 	return a
 }
 
+// another waits until the IKE SA, or the pair, is another one than before.
+func (w ipsecTwins) another(t *testing.T, what string, before agreed, ike, child bool) {
+	t.Helper()
+	soon(t, what, 10*time.Second, func() error {
+		now, err := w.agreed()
+		if err == nil && (ike && now.ike == before.ike || child && now.child == before.child) {
+			err = fmt.Errorf("it was %+v, and is %+v", before, now)
+		}
+		return err
+	})
+}
+
 // tell has the ends do something at the same moment, as far as two commands can.
 func tell(t *testing.T, args string, ends ...*twin) {
 	t.Helper()
@@ -108,13 +120,7 @@ func (w ipsecTwins) renew(t *testing.T) (times int) {
 	} {
 		before := w.settled(t)
 		step.do()
-		soon(t, step.name, 10*time.Second, func() error {
-			now, err := w.agreed()
-			if err == nil && (step.ike && now.ike == before.ike || step.child && now.child == before.child) {
-				err = fmt.Errorf("it was %+v, and is %+v", before, now)
-			}
-			return err
-		})
+		w.another(t, step.name, before, step.ike, step.child)
 		times++
 	}
 	return times

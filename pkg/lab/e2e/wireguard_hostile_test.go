@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/blake2s"
 	"golang.org/x/net/ipv4"
@@ -24,33 +23,29 @@ const wgPort = 51820
 func TestWireGuardHostile(t *testing.T) {
 	w := newWGTwins(t)
 	victim, peer := w[0], w[1]
-	real := sniffTransport(t, peer, victim.outer, func() {
-		peer.exec(t, "ping -n -q -c 50 -i 0.01 -W 2 "+victim.inner)
-	})
-	if len(real) < 50 {
-		t.Fatalf("%d packets seen on the wire", len(real))
-	}
+	transport := func(b []byte) bool { return len(b) > 80 && b[0] == device.MessageTransportType }
+	real := collect(t, peer.twin, victim.outer, 50, transport, func() { peer.exec(t, "ping -n -q -c 50 -i 0.01 -W 2 "+victim.inner) })
 	r := rand.New(rand.NewPCG(1, 2))
 	victim.suffers(t, peer.twin, 500, real, func() map[string]uint64 { return victim.wgStatus(t).Tunnels[0].Drops }, []forgery{
-		{"replayed", []string{"replayed", "too_old"}, func(b []byte) []byte { return b }},
-		{"truncated", []string{"short", "bad_header"}, func(b []byte) []byte { return b[:r.IntN(32)] }},
-		{"bit flipped", []string{"auth_failed"}, func(b []byte) []byte {
+		{name: "replayed", reasons: []string{"replayed", "too_old"}, spoil: func(b []byte) []byte { return b }},
+		{name: "truncated", reasons: []string{"short", "bad_header"}, spoil: func(b []byte) []byte { return b[:r.IntN(32)] }},
+		{name: "bit flipped", reasons: []string{"auth_failed"}, spoil: func(b []byte) []byte {
 			binary.LittleEndian.PutUint64(b[8:], 1<<40+r.Uint64N(1<<20)) // a counter that was not used
 			b[16+r.IntN(len(b)-16)] ^= 1 << r.IntN(8)
 			return b
 		}},
-		{"wrong receiver index", []string{"no_session"}, func(b []byte) []byte {
+		{name: "wrong receiver index", reasons: []string{"no_session"}, spoil: func(b []byte) []byte {
 			binary.LittleEndian.PutUint32(b[4:], binary.LittleEndian.Uint32(b[4:])+1+r.Uint32N(1<<20))
 			return b
 		}},
-		{"wrong key", []string{"auth_failed"}, func(b []byte) []byte {
+		{name: "wrong key", reasons: []string{"auth_failed"}, spoil: func(b []byte) []byte {
 			binary.LittleEndian.PutUint64(b[8:], 1<<50+r.Uint64N(1<<20))
 			for i := 16; i < len(b); i++ {
 				b[i] = byte(r.Uint32())
 			}
 			return b
 		}},
-		{"of no type", []string{"bad_header"}, func(b []byte) []byte {
+		{name: "of no type", reasons: []string{"bad_header"}, spoil: func(b []byte) []byte {
 			b[0] = byte(5 + r.IntN(250))
 			return b
 		}},
@@ -115,32 +110,6 @@ func initiations(t *testing.T, victim, peer *wgTwin, n int) (list []ipv4.Message
 		list = append(list, ipv4.Message{Buffers: [][]byte{datagram(from, to, wgPort, b)}, Addr: &net.IPAddr{IP: to.AsSlice()}})
 	}
 	return list
-}
-
-// sniffTransport collects the transport messages to an address while f runs.
-func sniffTransport(t *testing.T, n *wgTwin, to string, f func()) [][]byte {
-	t.Helper()
-	var mu sync.Mutex
-	var list [][]byte
-	sniff(t, n.twin, func(dst netip.Addr, payload []byte) {
-		if dst.String() == to && len(payload) > 80 && payload[0] == device.MessageTransportType {
-			mu.Lock()
-			list = append(list, append([]byte{}, payload...))
-			mu.Unlock()
-		}
-	})
-	f()
-	soon(t, "packets are seen on the wire", 5*time.Second, func() error {
-		mu.Lock()
-		defer mu.Unlock()
-		if len(list) < 50 {
-			return fmt.Errorf("%d packets", len(list))
-		}
-		return nil
-	})
-	mu.Lock()
-	defer mu.Unlock()
-	return append([][]byte{}, list...)
 }
 
 // countCookies counts the cookie replies to a twin.
