@@ -88,6 +88,8 @@ func (n *twin) underFlood(t *testing.T, peer *twin, forged []ipv4.Message, rule 
 		defer sending.Wait()
 		return n.throughput(t, peer)
 	}
+	// In "make test" other labs have the same two processors, so the bar is for the long tests.
+	least := map[bool]float64{false: 0.6, true: 0.9}[os.Getenv("TRANSITD_LONG") != ""]
 	var best float64
 	for attempt := range 4 { // the machine does other things too
 		alone := n.throughput(t, peer)
@@ -101,14 +103,11 @@ func (n *twin) underFlood(t *testing.T, peer *twin, forged []ipv4.Message, rule 
 		busy := flooded()
 		t.Logf("attempt %d: %.0f Mbit/s, with a flood of %d that the kernel drops %.0f, with one that reaches us %.0f (%.0f %%); %s",
 			attempt+1, alone, len(forged), quiet, busy, 100*busy/quiet, more())
-		if best = max(best, busy/quiet); best >= 0.9 {
-			break
+		if best = max(best, busy/quiet); best >= least {
+			return
 		}
 	}
-	// In "make test" other labs have the same two processors, so the bar is for the long tests.
-	if least := map[bool]float64{false: 0.6, true: 0.9}[os.Getenv("TRANSITD_LONG") != ""]; best < least {
-		t.Errorf("the tunnel kept %.0f %% of its throughput", 100*best)
-	}
+	t.Errorf("the tunnel kept %.0f %% of its throughput", 100*best)
 }
 
 // flood sends packets evenly over a time, many with one call: the sender's own work is not what is measured.
