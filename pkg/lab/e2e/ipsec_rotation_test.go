@@ -141,17 +141,18 @@ func (w ipsecTwins) propose(t *testing.T, proposals string) {
 	})
 }
 
-// drops are those that new keys must not cause.
-func (w ipsecTwins) drops(t *testing.T) (n [2]uint64) {
+// drops are those that new keys must not cause, and packets that came late.
+func (w ipsecTwins) drops(t *testing.T) (wrong, late [2]uint64) {
 	t.Helper()
 	for i := range w {
 		all := w[i].ipsecStatus(t).Tunnels[0].Drops
-		for _, reason := range []string{"auth_failed", "no_session", "replayed", "too_old", "sa_expired", "bad_padding", "selector"} {
-			n[i] += all[reason]
+		for _, reason := range []string{"auth_failed", "no_session", "replayed", "sa_expired", "bad_padding", "selector"} {
+			wrong[i] += all[reason]
 		}
+		late[i] = all["too_old"]
 		t.Logf("%s dropped %v", w[i].outer, all)
 	}
-	return n
+	return wrong, late
 }
 
 // Keys are replaced by either end and by both at once, and another proposal is
@@ -159,12 +160,15 @@ func (w ipsecTwins) drops(t *testing.T) (n [2]uint64) {
 // is lost, TCP at full speed does not stand still, and no packet comes without its keys.
 func TestIPsecRotation(t *testing.T) {
 	w := newIPsecTwins(t)
-	before := w.drops(t)
+	before, _ := w.drops(t)
 	t.Run("UDP", func(t *testing.T) {
 		small, full := w[0].startDatagrams(t, w[1], "5201", "8M", 200, 8), w[0].startDatagrams(t, w[1], "5202", "5500K", 1372, 8)
 		t.Logf("replaced %d times", w.renew(t))
 		small.none(35000)
 		full.none(3500)
+		if wrong, late := w.drops(t); wrong != before || late != [2]uint64{} {
+			t.Error("packets were dropped")
+		}
 	})
 	t.Run("TCP", func(t *testing.T) {
 		w[1].listens(t, "5201")
@@ -187,7 +191,8 @@ func TestIPsecRotation(t *testing.T) {
 			t.Error("it should not stand still")
 		}
 	})
-	if after := w.drops(t); after != before {
-		t.Errorf("packets were dropped that had no keys: %v", after)
+	// At full speed a sender that has to wait for a processor can be too late with a packet, new keys or not.
+	if wrong, _ := w.drops(t); wrong != before {
+		t.Error("packets were dropped that had no keys")
 	}
 }
