@@ -29,9 +29,11 @@ func (g *gate) know(spis []uint64) {
 	}
 }
 
-// admits reports whether a message, which has a whole header, may pass. It is
-// called by several loops at once.
+// admits reports whether a message may pass. It is called by several loops at once.
 func (g *gate) admits(b []byte, now time.Time) bool {
+	if len(b) < ikemessage.HeaderLen {
+		return false
+	}
 	// The receiver's SPI is the second one of what the original initiator sends.
 	ours := binary.BigEndian.Uint64(b)
 	if b[19]&byte(ikemessage.FlagInitiator) != 0 {
