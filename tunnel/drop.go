@@ -13,7 +13,7 @@ const (
 	DropWrongSource  // the outer source is not the peer of any tunnel here
 	DropWrongVNI     // the peer's, but no tunnel has that VNI
 	DropShort        // cut off before the end of a header
-	DropBadHeader    // VXLAN without the I flag, or a GPE version that is not 0
+	DropBadHeader    // VXLAN without the I flag, a GPE version that is not 0, or ESP with SPI 0
 	DropBadEthertype // neither IPv4, IPv6 nor ARP; in GPE, another next protocol
 	DropVLANTagged   // an 802.1Q or 802.1ad tag (RFC 7348, section 6.1)
 	DropWrongMAC     // an inner frame that is not for our MAC address, or came from it

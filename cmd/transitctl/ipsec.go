@@ -74,6 +74,9 @@ func (a *app) showIPsec(d control.IPsecDone, err error) error {
 }
 
 func (a *app) printIPsec(x *control.IPsec) {
+	if !x.UDPEncapsulation {
+		a.printf("  ESP is IP protocol 50, without UDP; IKE is at UDP port 500")
+	}
 	for _, s := range x.IKE {
 		a.printf("  IKE SA %s/%s %s, %s, %s with %s (%s), %d s old%s", s.InitiatorSPI, s.ResponderSPI, s.State, s.Proposal, s.LocalID, s.RemoteID, s.PeerAuth, s.AgeS, within(s.RekeyInS))
 	}

@@ -174,7 +174,7 @@ type WireGuard struct {
 	PersistentKeepalive Duration `json:"persistent_keepalive" jsonschema:"default=0"`
 }
 
-// IPsec holds the keys of the IPsec encapsulation: ESP in UDP, keyed by IKEv2.
+// IPsec holds the keys of the IPsec encapsulation: ESP, in UDP or by itself, keyed by IKEv2.
 type IPsec struct {
 	// LocalID is who we say we are: an IP address, a host name, user@host, or a distinguished name (`CN=hub-nva, O=Example`); our underlay address if left out.
 	LocalID string `json:"local_id,omitzero" jsonschema:"maxLength=255"`
@@ -204,6 +204,8 @@ type IPsec struct {
 	Initiate bool `json:"initiate" jsonschema:"default=true"`
 	// Paths is the number of source ports over which we spread the flows, so that Azure's network and the other NVA's processors share the work. 1 is what every IPsec understands; more need a peer that does not follow our port, as transitd.
 	Paths int `json:"paths,omitzero" jsonschema:"default=1,minimum=1,maximum=64"`
+	// UDPEncapsulation carries ESP in UDP, which Azure's network spreads, its load balancers and NATs take, and the kernel handles in bulk. With `false` it is IP protocol 50, IKE is at UDP port 500, and there must be no NAT between: for a peer that cannot do it otherwise. Both ends have to say the same.
+	UDPEncapsulation bool `json:"udp_encapsulation" jsonschema:"default=true"`
 	// Port is our UDP port for IKE and ESP.
 	Port uint16 `json:"port,omitzero" jsonschema:"default=4500,minimum=1,maximum=65535"`
 	// PeerPort is the other NVA's.
@@ -212,6 +214,10 @@ type IPsec struct {
 	IKELifetime Duration `json:"ike_lifetime" jsonschema:"default=8h"`
 	// ChildLifetime is the same for the SAs that carry packets: 1m to 24h.
 	ChildLifetime Duration `json:"child_lifetime" jsonschema:"default=1h"`
+	// ChildLifetimePackets is how many packets those SAs may carry in one direction: at four fifths they are replaced, and if that fails they end; 1000000 or more, 0 what the format and the cipher allow: 2^32 without extended sequence numbers, 2^40 with them.
+	ChildLifetimePackets int `json:"child_lifetime_packets,omitzero" jsonschema:"default=0,minimum=0,maximum=1099511627776" hint:"0 is what the format and the cipher allow"`
+	// ChildLifetimeBytes is the same in bytes of the packets inside: 100000000 or more, 0 no such limit. What an Azure VPN gateway calls 102400000 KB is 104857600000.
+	ChildLifetimeBytes int `json:"child_lifetime_bytes,omitzero" jsonschema:"default=0,minimum=0,maximum=1000000000000000" hint:"0 is no limit"`
 	// DPDDelay is how long the other NVA may be silent before it is asked whether it is there: 1s to 10m, 0 never. BFD is what notices at once.
 	DPDDelay Duration `json:"dpd_delay" jsonschema:"default=10s"`
 }

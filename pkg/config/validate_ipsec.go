@@ -7,6 +7,12 @@ import (
 	"github.com/transitd/transitd/pkg/azure"
 )
 
+// The least that SAs may be allowed to carry: what is spent is seen once a second.
+const (
+	leastChildPackets = 1_000_000
+	leastChildBytes   = 100_000_000
+)
+
 // ipsec checks the keys of the encapsulation. Whether proposals and identities
 // can be understood is for who uses them.
 func (v *validator) ipsec(path string, t Tunnel) {
@@ -23,6 +29,7 @@ func (v *validator) ipsec(path string, t Tunnel) {
 		return
 	}
 	v.ipsecSecrets(path, x)
+	v.rawESP(path, x)
 	for _, p := range []struct {
 		key  string
 		port uint16
@@ -36,11 +43,38 @@ func (v *validator) ipsec(path string, t Tunnel) {
 	}
 	v.span(path+".ike_lifetime", x.IKELifetime, 5*time.Minute, 24*time.Hour)
 	v.span(path+".child_lifetime", x.ChildLifetime, time.Minute, 24*time.Hour)
+	for _, l := range []struct {
+		key, what    string
+		value, least int
+	}{
+		{".child_lifetime_packets", "packets", x.ChildLifetimePackets, leastChildPackets},
+		{".child_lifetime_bytes", "bytes", x.ChildLifetimeBytes, leastChildBytes},
+	} {
+		if l.value != 0 && l.value < l.least {
+			v.errorf(path+l.key, "a fifth has to last until the SAs are replaced", "%d %s are too few: %d or more, or 0", l.value, l.what, l.least)
+		}
+	}
 	if x.DPDDelay != 0 {
 		v.span(path+".dpd_delay", x.DPDDelay, time.Second, 10*time.Minute)
 	}
 	v.selectors(path+".local_ts", x.LocalTS)
 	v.selectors(path+".remote_ts", x.RemoteTS)
+}
+
+// rawESP refuses what is about UDP where there is none.
+func (v *validator) rawESP(path string, x IPsec) {
+	if x.UDPEncapsulation {
+		return
+	}
+	for _, k := range []struct{ key, what string }{
+		{".paths", "ESP without UDP has no source ports to spread flows over"},
+		{".port", "ESP without UDP has no port, and IKE is at UDP port 500"},
+		{".peer_port", "ESP without UDP has no port, and IKE is at UDP port 500"},
+	} {
+		if v.given(path + k.key) {
+			v.errorf(path+k.key, "remove it, or udp_encapsulation: false", "%s", k.what)
+		}
+	}
 }
 
 // ipsecSecrets checks how the two ends prove who they are.

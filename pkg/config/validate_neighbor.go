@@ -135,13 +135,7 @@ func (v *validator) wire(w wires, i int, path string, t Tunnel) {
 		v.port(w, i, path+".wireguard.listen_port", t.WireGuard.ListenPort, t.Encapsulation)
 		return
 	case EncapsulationIPsec:
-		at := netip.AddrPortFrom(t.Remote, t.IPsec.Port)
-		if first, taken := w.ipsec[at]; taken && t.Remote.IsValid() {
-			v.errorf(path+".ipsec.port", "tunnels to one peer differ by port", "%s on port %d is tunnels[%d] already", t.Remote, t.IPsec.Port, first)
-			return
-		}
-		w.ipsec[at] = i
-		v.port(w, i, path+".ipsec.port", t.IPsec.Port, t.Encapsulation)
+		v.ipsecWire(w, i, path+".ipsec", t)
 		return
 	case EncapsulationVXLAN:
 	}
@@ -155,6 +149,27 @@ func (v *validator) wire(w wires, i int, path string, t Tunnel) {
 	}
 	w.vxlan[x] = i
 	v.port(w, i, path+".vxlan.port", x.port, EncapsulationVXLAN)
+}
+
+// ipsecWire checks that an IPsec tunnel is the only one of its peer by which IKE
+// can be meant: on our port, or on port 500, which raw ESP has to itself and ESP
+// in UDP at port 4500 listens on as well.
+func (v *validator) ipsecWire(w wires, i int, path string, t Tunnel) {
+	const natPort, ikePort = 4500, 500
+	key, port, at := path+".port", t.IPsec.Port, netip.AddrPortFrom(t.Remote, t.IPsec.Port)
+	if !t.IPsec.UDPEncapsulation {
+		key, port, at = path+".udp_encapsulation", ikePort, netip.AddrPortFrom(t.Remote, natPort)
+	}
+	first, taken := w.ipsec[at]
+	switch {
+	case !taken || !t.Remote.IsValid():
+		w.ipsec[at] = i
+		v.port(w, i, key, port, t.Encapsulation)
+	case t.IPsec.UDPEncapsulation && v.cfg.Tunnels[first].IPsec.UDPEncapsulation:
+		v.errorf(key, "tunnels to one peer differ by port", "%s on port %d is tunnels[%d] already", t.Remote, port, first)
+	default:
+		v.errorf(key, "one of them may be in UDP at another port than 4500, at both ends", "IKE with %s at UDP port 500 is that of tunnels[%d] already", t.Remote, first)
+	}
 }
 
 // tunnelName checks a tunnel's name, which becomes an interface's.
@@ -214,17 +229,21 @@ func (v *validator) mtu(path string, t Tunnel) {
 // Overhead is how many bytes the outer packet is larger than the largest inner
 // one: the outer IP and UDP headers, and VXLAN with, but for GPE, the inner
 // Ethernet header, or WireGuard's header and tag (its padding never goes beyond
-// the tunnel's MTU), or ESP's header, counter, longest padding, trailer and tag.
+// the tunnel's MTU), or ESP's header, counter, longest padding, trailer and tag,
+// which may do without UDP.
 func (t Tunnel) Overhead() int {
 	n := 20 + 8
 	if t.Remote.Is6() {
 		n = 40 + 8
 	}
+	const esp = 8 + 8 + 3 + 2 + 16
 	switch {
 	case t.Encapsulation == EncapsulationWireGuard:
 		return n + 16 + 16
+	case t.Encapsulation == EncapsulationIPsec && !t.IPsec.UDPEncapsulation:
+		return n - 8 + esp
 	case t.Encapsulation == EncapsulationIPsec:
-		return n + 8 + 8 + 3 + 2 + 16
+		return n + esp
 	case t.VXLAN.GPE:
 		return n + 8
 	}

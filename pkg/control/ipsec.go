@@ -9,6 +9,9 @@ import (
 
 // IPsec is what a tunnel's key exchange came to. There are no secrets in it.
 type IPsec struct {
+	// UDPEncapsulation says that ESP is in UDP; otherwise it is IP protocol 50.
+	UDPEncapsulation bool `json:"udp_encapsulation"`
+
 	IKE   []IKESA   `json:"ike"`
 	Child []ChildSA `json:"child"`
 	// Established counts IKE SAs made anew, by either side; the rekeys are SAs replaced.
@@ -18,6 +21,7 @@ type IPsec struct {
 	Retransmits uint64 `json:"retransmits"`
 	TimedOut    uint64 `json:"timed_out"` // IKE SAs given up, because the peer did not answer
 	Refused     uint64 `json:"refused"`   // messages that were not what they should be
+	Lost        uint64 `json:"lost"`      // messages at UDP port 500 that were too many, or too long
 	CookiesSent uint64 `json:"cookies_sent"`
 	HalfOpen    int    `json:"half_open"`
 	// Seconds until our certificate and the peer's end; null without them.

@@ -18,7 +18,6 @@ func (s *snapshot) advice() []control.Advice {
 		}
 	}
 	for _, t := range s.Tunnels {
-		remote := t.Plan.Pump.Remote
 		if w := keyLogWarning(t); w != "" {
 			add(w, "systemctl restart transitd # without --keylog, then delete the files")
 		}
@@ -33,7 +32,7 @@ func (s *snapshot) advice() []control.Advice {
 		case t.Err != nil || !t.Present:
 			add(w, "ip -d link show %s", t.Plan.Name)
 		default:
-			add(w, "tcpdump -c 10 -ni %s host %s and udp port %d", s.Underlay, remote.Addr(), remote.Port())
+			add(w, "tcpdump -c 10 -ni %s host %s and %s", s.Underlay, t.Plan.Pump.Remote.Addr(), t.Plan.outer())
 		}
 	}
 	for _, x := range loopsOf(s.Tunnels, s.Routes.Bests, s.Looping).Tunnels {

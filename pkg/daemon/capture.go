@@ -37,7 +37,7 @@ func captureConfig(node string, t TunnelPlan, q control.CaptureQuery) (c capture
 	if q.Layer == control.LayerOuter {
 		c.Device, c.Link, c.Name = t.Path.Card, capture.Ethernet, t.Path.Card
 		c.Comment = fmt.Sprintf("outer packets of tunnel %s (%s) of %s, %s to %s", t.Name, t.Encapsulation, node, t.Path.From, t.Path.To)
-		base = fmt.Sprintf("host %s and host %s and (udp port %d or udp port %d)", t.Path.From, t.Path.To, t.Endpoint.Local.Port(), t.Pump.Remote.Port())
+		base = fmt.Sprintf("host %s and host %s and %s", t.Path.From, t.Path.To, t.outer())
 	}
 	c.Filter, err = capture.Compile(c.Link, base, q.Filter)
 	return c, err

@@ -144,6 +144,9 @@ func (e *engine) close() error {
 		e.cancel()
 		e.served.Wait()
 	}
+	if e.ipsec != nil {
+		e.ipsec.Close()
+	}
 	var errs []error
 	for _, f := range e.keyLogs {
 		if err := f.Close(); err != nil {

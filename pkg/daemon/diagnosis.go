@@ -42,9 +42,9 @@ func diagnosis(t TunnelView, x symptoms, b bfd.Status) string {
 	case t.IPsec != nil && t.IPsec.Refusal(now) != "":
 		return t.IPsec.Refusal(now)
 	case x.Arrived == 0 && x.For >= silence:
-		return fmt.Sprintf("nothing arrives from %s: the peer or its daemon is down, or UDP port %d is blocked on the way here", peer.Addr(), t.Plan.Endpoint.Local.Port())
+		return fmt.Sprintf("nothing arrives from %s: the peer or its daemon is down, or %s is blocked on the way here", peer.Addr(), t.Plan.passage(t.Plan.Endpoint.Local.Port()))
 	case x.Arrived > 0 && x.For >= silence && (!t.Up || deaf(b)):
-		return fmt.Sprintf("packets of %s arrive, but it does not hear us: UDP port %d is blocked on the way there (a firewall or network security group), or it does not take this address for its peer", peer.Addr(), peer.Port())
+		return fmt.Sprintf("packets of %s arrive, but it does not hear us: %s is blocked on the way there (a firewall or network security group), or it does not take this address for its peer", peer.Addr(), t.Plan.passage(peer.Port()))
 	case !t.Up:
 		return fmt.Sprintf("peer MAC not resolved: %s does not answer inside the tunnel", t.Plan.Pump.PeerAddrs[0])
 	case failed(b):

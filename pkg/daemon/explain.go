@@ -109,7 +109,7 @@ func (e *explainer) lookups(x *control.Explanation, dst netip.Addr, doors []stri
 			outer := e.lookup(t.Pump.Remote.Addr(), "", e.plan.FIB.Mark)
 			x.Outer = append(x.Outer, control.OuterPath{
 				Tunnel: t.Name, Encapsulation: t.Encapsulation,
-				Local: t.Endpoint.Local.Addr().String(), Remote: t.Pump.Remote.String(), Lookup: outer,
+				Local: t.Endpoint.Local.Addr().String(), Remote: t.peer(), Lookup: outer,
 			})
 		}
 	}

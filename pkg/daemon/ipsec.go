@@ -63,9 +63,9 @@ func (d *Daemon) ipsecTunnel(name string) (TunnelPlan, ipsecControl, error) {
 func ipsecStatus(s *ike.Status) *control.IPsec {
 	now := time.Now()
 	c := &control.IPsec{
-		IKE: []control.IKESA{}, Child: []control.ChildSA{},
+		UDPEncapsulation: !s.Raw, IKE: []control.IKESA{}, Child: []control.ChildSA{},
 		Established: s.Established, IKERekeys: s.IKERekeys, ChildRekeys: s.ChildRekeys, Retransmits: s.Retransmits, TimedOut: s.TimedOut,
-		Refused: s.Refused, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now),
+		Refused: s.Refused, Lost: s.Lost, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now),
 		CertificateExpiresS: secondsUntil(now, s.CertificateExpires), PeerCertificateExpiresS: secondsUntil(now, s.PeerCertificateExpires),
 	}
 	for _, x := range s.IKE {

@@ -24,6 +24,9 @@ const (
 	leastPSK = 16
 	// maxPEM is more than any chain of certificates has, in bytes.
 	maxPEM = 256 << 10
+	// protocolESP is ESP's of IP, and ikePort IKE's of UDP, where ESP is in no UDP.
+	protocolESP = 50
+	ikePort     = 500
 )
 
 // ipsec adds the keys and the ports of an IPsec tunnel.
@@ -34,9 +37,14 @@ func (b *planner) ipsec(path string, t *config.Tunnel, local netip.Addr, p *Tunn
 	p.Pump.SourcePorts, p.Pump.FromEndpoint = x.Paths, x.Paths == 1
 	before := len(b.errs)
 	c := &ike.Config{
-		Local: p.Endpoint.Local, Remote: p.Pump.Remote, Initiate: x.Initiate, PPKID: x.PPKID,
+		Local: p.Endpoint.Local, Remote: p.Pump.Remote, Raw: !x.UDPEncapsulation, Initiate: x.Initiate, PPKID: x.PPKID,
 		IKELifetime: x.IKELifetime.Std(), ChildLifetime: x.ChildLifetime.Std(), DPDDelay: x.DPDDelay.Std(),
+		ChildPackets: uint64(x.ChildLifetimePackets), ChildBytes: uint64(x.ChildLifetimeBytes),
 		LocalTS: b.selectors(x.LocalTS), RemoteTS: b.selectors(x.RemoteTS),
+	}
+	if c.Raw {
+		c.Local, c.Remote = netip.AddrPortFrom(local, ikePort), netip.AddrPortFrom(t.Remote, ikePort)
+		p.Endpoint.Local, p.Endpoint.Protocol, p.Pump.Remote = netip.AddrPortFrom(local, 0), protocolESP, netip.AddrPortFrom(t.Remote, 0)
 	}
 	c.LocalID = b.identity(path+".local_id", x.LocalID, local)
 	c.RemoteID = b.identity(path+".remote_id", x.RemoteID, t.Remote)
@@ -59,6 +67,34 @@ func (b *planner) ipsec(path string, t *config.Tunnel, local netip.Addr, p *Tunn
 		}
 	}
 	p.IPsec = c
+}
+
+// peer is where outer packets go, as people write it.
+func (t TunnelPlan) peer() string {
+	if t.Pump.Remote.Port() == 0 {
+		return t.Pump.Remote.Addr().String()
+	}
+	return t.Pump.Remote.String()
+}
+
+// passage is what has to be let through to a port, as people write it.
+func (t TunnelPlan) passage(port uint16) string {
+	if t.Endpoint.Protocol == protocolESP {
+		return "ESP (IP protocol 50)"
+	}
+	return fmt.Sprintf("UDP port %d", port)
+}
+
+// outer are the outer packets, and those of the key exchange, as tcpdump's filters write them.
+func (t TunnelPlan) outer() string {
+	ours, theirs := t.Endpoint.Local.Port(), t.Pump.Remote.Port()
+	switch {
+	case t.Endpoint.Protocol != 0:
+		return fmt.Sprintf("(proto %d or udp port %d)", t.Endpoint.Protocol, ikePort)
+	case ours == theirs:
+		return fmt.Sprintf("udp port %d", theirs)
+	}
+	return fmt.Sprintf("(udp port %d or udp port %d)", ours, theirs)
 }
 
 // selectors are those of prefixes; none are all.

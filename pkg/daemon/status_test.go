@@ -19,7 +19,7 @@ import (
 // upTunnel is a tunnel that works.
 func upTunnel(name string) TunnelView {
 	return TunnelView{
-		Plan: TunnelPlan{Name: name, Encapsulation: "vxlan", Pump: pump.TunnelConfig{
+		Plan: TunnelPlan{Name: name, Encapsulation: "vxlan", Endpoint: pump.EndpointConfig{Local: addrPort("192.0.2.4:4789")}, Pump: pump.TunnelConfig{
 			Name: name, Remote: addrPort("198.51.100.4:4789"), MTU: 1400, PeerAddrs: []netip.Addr{addr("169.254.77.2")},
 		}},
 		Present: true, Up: true,

@@ -121,7 +121,7 @@ func (t *tracer) kernel(doors []string) (l control.Lookup) {
 // outer finds the way of a tunnel's outer packets.
 func (t *tracer) outer(ctx context.Context, p TunnelPlan) error {
 	l := t.e.lookup(p.Path.To, "", t.e.plan.FIB.Mark)
-	t.step(control.TraceStep{Part: control.TraceOuter, Text: fmt.Sprintf("tunnel %s carries it in %s from %s to %s; the outer packet goes %s", p.Name, p.Encapsulation, p.Path.From, p.Pump.Remote, lookupWords(l))})
+	t.step(control.TraceStep{Part: control.TraceOuter, Text: fmt.Sprintf("tunnel %s carries it in %s from %s to %s; the outer packet goes %s", p.Name, p.Encapsulation, p.Path.From, p.peer(), lookupWords(l))})
 	return t.probe(ctx, control.TraceOuter, hops.Path{
 		To: p.Path.To, Source: p.Path.From, Device: p.Path.Card, Mark: t.e.plan.FIB.Mark, Max: maxOuterHops, Silent: 3,
 	})

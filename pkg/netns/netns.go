@@ -39,6 +39,9 @@ type NS struct {
 // New makes the namespace name with its loopback up. It fails if the name is taken.
 func New(name string) (NS, error) {
 	ns := NS{Name: name}
+	if err := shareDir(); err != nil {
+		return ns, fmt.Errorf("create network namespace %q: %w", name, err)
+	}
 	err := onThread(func() error {
 		h, err := vnetns.NewNamed(name)
 		if err != nil {
@@ -55,6 +58,34 @@ func New(name string) (NS, error) {
 		return nil
 	})
 	return ns, err
+}
+
+// shareDir makes the folder a mount of its own, as the first "ip netns add" of a
+// machine does: a namespace made before that would be mounted twice afterwards,
+// once where nobody can reach it, and could not be removed.
+func shareDir() error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the folder of namespaces: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open the folder of namespaces: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil { // until f is closed; iproute2 takes the same one
+		return fmt.Errorf("lock the folder of namespaces: %w", err)
+	}
+	share := func() error { return unix.Mount("", dir, "none", unix.MS_SHARED|unix.MS_REC, "") }
+	err = share()
+	if errors.Is(err, unix.EINVAL) { // no mount of its own
+		if err = unix.Mount(dir, dir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = share()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make %s a mount of its own: %w", dir, err)
+	}
+	return nil
 }
 
 // List returns the names of all namespaces with the prefix.

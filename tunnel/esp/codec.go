@@ -28,12 +28,18 @@ type Codec struct {
 	live atomic.Pointer[[]*pair] // in the order of their installation; never changed, but replaced
 	out  atomic.Pointer[pair]    // what goes takes this one
 	pool sync.Pool               // of *scratch
+	raw  bool                    // there is no UDP, and so no IKE at the same port
 	mu   sync.Mutex              // of those who install
 }
 
 // New makes a codec without any pair: nothing can be sent.
-func New() *Codec {
-	c := &Codec{pool: sync.Pool{New: func() any { return new(scratch) }}}
+func New() *Codec { return newCodec(false) }
+
+// NewRaw makes one for ESP that is in no UDP: all that comes is ESP.
+func NewRaw() *Codec { return newCodec(true) }
+
+func newCodec(raw bool) *Codec {
+	c := &Codec{pool: sync.Pool{New: func() any { return new(scratch) }}, raw: raw}
 	c.live.Store(new([]*pair))
 	return c
 }
@@ -89,17 +95,21 @@ func (c *Codec) Seal(buf []byte, off, n int) (start, end int, r tunnel.DropReaso
 	return start, end + tagLen, tunnel.DropNone
 }
 
-// Open decrypts a datagram in place. What is IKE is tunnel.Control: it has four
-// zero bytes in front (RFC 3948, section 2.2), which are cut off.
+// Open decrypts a datagram in place. What is IKE is tunnel.Control: in UDP it has
+// four zero bytes in front (RFC 3948, section 2.2), which are cut off.
 func (c *Codec) Open(b []byte) (inner []byte, info packet.Info, kind tunnel.Kind, r tunnel.DropReason) {
-	if len(b) == 1 && b[0] == 0xff { // RFC 3948, section 2.3
+	if len(b) == 1 && b[0] == 0xff && !c.raw { // RFC 3948, section 2.3
 		return nil, info, tunnel.Keepalive, tunnel.DropNone
 	}
 	if len(b) < 4 {
 		return nil, info, tunnel.Packet, tunnel.DropShort
 	}
 	spi := binary.BigEndian.Uint32(b)
-	if spi == 0 {
+	switch {
+	case spi != 0:
+	case c.raw: // RFC 4303, section 2.1: it is never on the wire
+		return nil, info, tunnel.Packet, tunnel.DropBadHeader
+	default:
 		return b[4:], info, tunnel.Control, tunnel.DropNone
 	}
 	if len(b) < headerLen+trailerLen+tagLen {
@@ -139,7 +149,7 @@ func (c *Codec) decrypt(p *pair, b []byte) ([]byte, tunnel.DropReason) {
 		return nil, tunnel.DropTooOld
 	}
 	p.seen(sequence)
-	if p.expired(p.inBytes.Load()) {
+	if sequence > p.most || p.expired(p.inBytes.Load()) {
 		return nil, tunnel.DropExpired
 	}
 	p.inPackets.Add(1)

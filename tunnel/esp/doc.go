@@ -1,5 +1,5 @@
 // Package esp carries packets by pairs of ESP security associations: tunnel mode
-// (RFC 4303) in UDP (RFC 3948), with AES-GCM-16 (RFC 4106) or ChaCha20-Poly1305
+// (RFC 4303), in UDP (RFC 3948) or by itself, with AES-GCM-16 (RFC 4106) or ChaCha20-Poly1305
 // (RFC 7634). It is the data half of a codec of the pump; who keys it is behind
 // sa.Installer.
 //

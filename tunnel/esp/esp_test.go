@@ -656,3 +656,26 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// Without UDP there is no marker of IKE and no keepalive: an SPI of 0 is none
+// (RFC 4303, section 2.1), and everything else is as in UDP.
+func TestRaw(t *testing.T) {
+	for name, b := range map[string][]byte{"marker": {0, 0, 0, 0, 1, 2, 3, 4}, "zeros": make([]byte, 100), "keepalive": {0xff}, "nothing": {}} {
+		want := tunnel.DropShort
+		if len(b) >= 4 {
+			want = tunnel.DropBadHeader
+		}
+		if inner, _, kind, r := NewRaw().Open(bytes.Clone(b)); r != want || kind != tunnel.Packet || inner != nil {
+			t.Errorf("%s: %s, %v, %d bytes; want %s", name, r, kind, len(inner), want)
+		}
+		if _, _, kind, r := New().Open(b); len(b) != 0 && (r != tunnel.DropNone || kind == tunnel.Packet) {
+			t.Errorf("%s in UDP: %s, %v", name, r, kind)
+		}
+	}
+	a, b := keyed(t, sa.AES256GCM16, true)
+	a.raw, b.raw = true, true
+	pkt := ip4(100)
+	if got, _, kind, r := b.Open(seal(t, a, pkt)); r != tunnel.DropNone || kind != tunnel.Packet || !bytes.Equal(got, pkt) {
+		t.Errorf("%s, %v, %x", r, kind, got)
+	}
+}

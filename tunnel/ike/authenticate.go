@@ -28,6 +28,10 @@ func (s *ikeSA) authenticate() {
 		s.queue = append(s.queue, &authTask{})
 	}
 	s.proceed()
+	if s.out == nil { // it cannot be made, and that has been said: there is no answer to wait for
+		s.die(0)
+		s.m.retry()
+	}
 }
 
 // intermediate is an IKE_INTERMEDIATE exchange with an additional key exchange
@@ -65,6 +69,7 @@ func (t *intermediate) answered(s *ikeSA, ps []message.Payload) {
 func (s *ikeSA) addSecret(secret []byte) error {
 	seed := keys.NextSeed(s.prf, s.keys.D, s.ni, s.nr, secret)
 	clear(secret)
+	defer clear(seed)
 	k, err := keys.Derive(s.choice, seed, s.ni, s.nr, s.spii, s.spir)
 	if err != nil {
 		return err
@@ -295,9 +300,12 @@ func (s *ikeSA) authRequest(h message.Header, ps []message.Payload) {
 	s.establish()
 	out := append([]message.Payload{id}, s.certificates()...)
 	out = append(out, proof)
-	made, made2 := s.childAsked(ps, childExchange{ni: s.ni, nr: s.nr, first: true})
+	if c.PPK != nil {
+		out = append(out, message.Notify{Notify: message.PPKIdentity}) // RFC 8784, section 3: it was used
+	}
+	made, pair := s.childAsked(ps, childExchange{ni: s.ni, nr: s.nr, first: true})
 	s.reply(h, append(out, made...)...)
-	s.childMade(made2, nil)
+	s.childMade(pair, nil)
 }
 
 // forgetBefore drops what the peer does not know any more: it said
@@ -323,7 +331,7 @@ func (s *ikeSA) establish() {
 	m.say("IKE SA established with %s (%s), %s", s.peerID, s.peerAuth, s.choice)
 	// An attempt of ours that nobody has answered is no longer needed: the peer
 	// cannot have anything of it.
-	m.drop(func(o *ikeSA) bool { return o != s && o.state == stateInit && !o.supersede })
+	m.drop(func(o *ikeSA) bool { return o != s && o.state == stateInit && !s.outdated })
 	m.bound()
 }
 

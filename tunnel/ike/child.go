@@ -101,7 +101,7 @@ func (s *ikeSA) newChild(choice suite.Choice, x childExchange, local, remote []m
 	}
 	c.pair = sa.Pair{
 		In: sa.Direction{SPI: x.spi, Key: in}, Out: sa.Direction{SPI: binary.BigEndian.Uint32(choice.SPI), Key: out},
-		Cipher: cipher, ESN: choice.ESN, Limits: limits(choice.ESN), Local: forData(local), Remote: forData(remote),
+		Cipher: cipher, ESN: choice.ESN, Limits: m.limits(choice.ESN), Local: forData(local), Remote: forData(remote),
 	}
 	life := m.cfg.ChildLifetime
 	c.rekeyAt = m.now.Add(life - m.jitter(life/10))
@@ -116,14 +116,18 @@ func (s *ikeSA) newChild(choice suite.Choice, x childExchange, local, remote []m
 	return c, nil
 }
 
-// limits of a pair by packets. Without extended sequence numbers it is the format
-// that ends; with them it is the cipher's margin: far more than an hour carries.
-func limits(esn bool) sa.Limits {
-	hard := uint64(1)<<32 - 1
+// limits of a pair. Without extended sequence numbers it is the format that ends;
+// with them it is the cipher's margin: far more than an hour carries. The
+// configuration may have less. A pair is replaced at four fifths of them.
+func (m *Machine) limits(esn bool) sa.Limits {
+	packets, bytes := uint64(1)<<32-1, m.cfg.ChildBytes
 	if esn {
-		hard = 1 << 40
+		packets = 1 << 40
 	}
-	return sa.Limits{SoftPackets: hard / 10 * 8, HardPackets: hard}
+	if n := m.cfg.ChildPackets; n > 0 {
+		packets = min(packets, n)
+	}
+	return sa.Limits{SoftPackets: packets - packets/5, HardPackets: packets, SoftBytes: bytes - bytes/5, HardBytes: bytes}
 }
 
 // childAsked is the responder's part of an exchange that makes a CHILD SA: what
@@ -217,7 +221,6 @@ func (s *ikeSA) outTask() task {
 // childAnswered is the initiator's part: the pair, or nil after it has noted why
 // there is none. Errors that have rules of their own are the caller's before.
 func (s *ikeSA) childAnswered(ps []message.Payload, pending *keys.Pending, x childExchange) *child {
-	m := s.m
 	x.ours = true
 	answer, ok := message.First[message.SA](ps)
 	if !ok {
@@ -230,41 +233,44 @@ func (s *ikeSA) childAnswered(ps []message.Payload, pending *keys.Pending, x chi
 		s.childFailed("the peer's answer has no CHILD SA")
 		return nil
 	}
+	if p := answer.Proposals[0]; len(p.SPI) == 4 && slices.Contains(s.early, binary.BigEndian.Uint32(p.SPI)) {
+		s.childFailed("the peer has made a CHILD SA and deleted it at once")
+		return nil
+	}
+	c, err := s.childAgreed(answer, ps, pending, x)
+	if err != nil {
+		s.childFailed("CHILD SA: %v", err)
+		s.do(&deleteSPI{x.spi}) // the peer has made it, and would send by it
+		return nil
+	}
+	s.childFailures, s.childAt = 0, time.Time{}
+	return c
+}
+
+// childAgreed makes the pair of an answer, if it is one to what was asked.
+func (s *ikeSA) childAgreed(answer message.SA, ps []message.Payload, pending *keys.Pending, x childExchange) (*child, error) {
+	m := s.m
 	tsi, ok1 := message.FindTS(ps, message.TypeTSi)
 	tsr, ok2 := message.FindTS(ps, message.TypeTSr)
 	choice, err := suite.Accept(answer, x.offer)
 	switch {
 	case err != nil:
-		s.childFailed("CHILD SA: %v", err)
-		return nil
+		return nil, err
 	case !ok1 || !ok2 || !subset(tsi.Selectors, m.cfg.LocalTS) || !subset(tsr.Selectors, m.cfg.RemoteTS):
-		s.childFailed("CHILD SA: the peer's traffic selectors, %s and %s, are more than was offered, %s and %s",
+		return nil, fmt.Errorf("the peer's traffic selectors, %s and %s, are more than was offered, %s and %s",
 			spellTS(tsi.Selectors), spellTS(tsr.Selectors), spellTS(m.cfg.LocalTS), spellTS(m.cfg.RemoteTS))
-		return nil
-	}
-	if len(choice.SPI) == 4 && slices.Contains(s.early, binary.BigEndian.Uint32(choice.SPI)) {
-		s.childFailed("the peer has made a CHILD SA and deleted it at once")
-		return nil
 	}
 	if choice.KeyExchange != message.KENone {
 		ke, ok := message.First[message.KE](ps)
 		if !ok || pending == nil || ke.Method != choice.KeyExchange || ke.Method != pending.Method {
-			s.childFailed("CHILD SA: %v", errKEMethod)
-			return nil
+			return nil, errKEMethod
 		}
 		if x.secret, err = pending.Finish(ke.Data); err != nil {
-			s.childFailed("CHILD SA: %v", err)
-			return nil
+			return nil, err
 		}
 	}
 	use := x.old == nil || x.old.peerNew == nil // else it is open which of two wins
-	c, err := s.newChild(choice, x, tsi.Selectors, tsr.Selectors, use)
-	if err != nil {
-		s.childFailed("CHILD SA: %v", err)
-		return nil
-	}
-	s.childFailures, s.childAt = 0, time.Time{}
-	return c
+	return s.newChild(choice, x, tsi.Selectors, tsr.Selectors, use)
 }
 
 // childRefused takes the peer's refusal of a CHILD SA.
@@ -373,6 +379,21 @@ func (s *ikeSA) retire(c *child) {
 		m.e.Use(b.pair.In.SPI)
 	}
 	c.removeAt = m.now.Add(linger)
+}
+
+// endChildren takes an IKE SA's pairs out of use. If there is another one, what
+// comes by them is still taken until the peer knows: its packets may be on their
+// way for as long as it has not answered our DELETE.
+func (s *ikeSA) endChildren() {
+	for _, c := range s.children {
+		c.state = childDeleting
+	}
+	switch b := s.m.best(); {
+	case b == nil:
+		s.dropChildren()
+	case b.ready:
+		s.m.e.Use(b.pair.In.SPI)
+	}
 }
 
 func (s *ikeSA) dropChildren() {

@@ -329,6 +329,59 @@ func TestResponderDeletes(t *testing.T) {
 	}
 }
 
+// child_rekey/collision_responder_incorrect_delete: the same while both replace it.
+func TestCollisionWrongDelete(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(16) {
+		s := newStage(t, seed+900)
+		s.begin(0, 'c')
+		s.begin(1, 'c')
+		for _, x := range []byte("abab") {
+			s.step(x)
+		}
+		// Each end would delete the one that is its to delete; end 1 deletes the old one as well.
+		s.do(s.end[1], func(m *Machine) {
+			for _, x := range m.sas {
+				for _, c := range slices.Clone(x.children) {
+					if c.born.Equal(s.first[1].born) && c.state != childGone {
+						c.state = childInstalled
+						x.deleteChild(c)
+					}
+				}
+			}
+		})
+		for _, x := range []byte("babaabab") {
+			s.step(x)
+		}
+		s.finish()
+		s.kept('c')
+	}
+}
+
+// childless/regular: the IKE SA is made without a CHILD SA (RFC 6023), which is made after it.
+func TestChildless(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		w := newWorld(t, seed+950)
+		w.hold = w.altered(0, message.IKEAuth, func(ps []message.Payload) []message.Payload {
+			return slices.DeleteFunc(ps, func(p message.Payload) bool {
+				return p.Type() == message.TypeSA || p.Type() == message.TypeTSi || p.Type() == message.TypeTSr
+			})
+		})
+		w.run(500 * time.Millisecond)
+		for i, e := range w.end {
+			if s := e.m.Status(); len(s.IKE) != 1 || s.Established != 1 || s.Up {
+				t.Errorf("end %d without a CHILD SA: %+v", i, s)
+			}
+		}
+		w.hold = nil
+		w.calm(20 * time.Second)
+		if s := w.end[0].m.Status(); s.Established != 1 {
+			t.Errorf("%d IKE SAs were made", s.Established)
+		}
+	}
+}
+
 // child_rekey/regular_responder_lost_sa: the peer does not know the pair.
 func TestResponderLostSA(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,10 @@ import (
 type Config struct {
 	// Local and Remote are the ends of the underlay. The ports are those at which
 	// ESP is carried in UDP, and IKE with the non-ESP marker (RFC 3948).
-	Local, Remote     netip.AddrPort
+	Local, Remote netip.AddrPort
+	// Raw says that ESP is in no UDP. Then IKE is spoken at port 500, which both
+	// addresses have, and there must be no NAT.
+	Raw               bool
 	LocalID, RemoteID auth.Identity
 
 	PSK []byte // by which both ends prove who they are; or:
@@ -40,6 +43,8 @@ type Config struct {
 
 	IKELifetime   time.Duration // an IKE SA is replaced before that
 	ChildLifetime time.Duration // so is a pair of CHILD SAs
+	ChildPackets  uint64        // that a pair carries in one direction; 0: what the format and the cipher allow
+	ChildBytes    uint64        // the same, of the packets inside; 0: any
 	DPDDelay      time.Duration // the peer's silence before it is asked; 0: never
 
 	Random io.Reader
@@ -47,14 +52,28 @@ type Config struct {
 	KeyLog func(line string)
 }
 
+// String hides the secrets from logs.
+func (c Config) String() string { return fmt.Sprintf("IKE of %s with %s", c.Local, c.Remote) }
+
+// GoString hides the secrets from %#v too.
+func (c Config) GoString() string { return c.String() }
+
 // Port is by which of our ports a message goes or came.
 type Port uint8
 
 // The ports.
 const (
 	PortESP Port = iota // the one that ESP is carried by, 4500 as a rule
-	PortIKE             // 500, for peers that begin there
+	PortIKE             // 500, for peers that begin there, and where ESP is raw
 )
+
+// port is by which we begin.
+func (c *Config) port() Port {
+	if c.Raw {
+		return PortIKE
+	}
+	return PortESP
+}
 
 // Effects is the world of a machine: what it does, in the order it does it.
 type Effects interface {
@@ -123,7 +142,7 @@ func (c *Config) differs(d *Config) bool {
 	certificates := func(a, b []*x509.Certificate) bool {
 		return slices.EqualFunc(a, b, func(x, y *x509.Certificate) bool { return x.Equal(y) })
 	}
-	return c.Local != d.Local || c.Remote != d.Remote || !c.LocalID.Equal(d.LocalID) || !c.RemoteID.Equal(d.RemoteID) ||
+	return c.Local != d.Local || c.Remote != d.Remote || c.Raw != d.Raw || !c.LocalID.Equal(d.LocalID) || !c.RemoteID.Equal(d.RemoteID) ||
 		!bytes.Equal(c.PSK, d.PSK) || !bytes.Equal(c.PPK, d.PPK) || c.PPKID != d.PPKID ||
 		!certificates(c.Certificates, d.Certificates) || !certificates(c.Authorities, d.Authorities) ||
 		spell(c.IKE) != spell(d.IKE) || spell(c.ESP) != spell(d.ESP) ||

@@ -13,6 +13,9 @@ import (
 // cookieLife is how long a secret makes cookies; those of the one before still count.
 const cookieLife = 2 * time.Minute
 
+// crowd is how many requests to begin are looked at in a second without a cookie.
+const crowd = 8
+
 // cookieJar makes cookies that need no memory (RFC 7296, section 2.6): a keyed
 // hash of what the initiator has to send again.
 type cookieJar struct {
@@ -58,6 +61,16 @@ func (j *cookieJar) good(m *Machine, from netip.AddrPort, spii uint64, nonce, co
 	}
 	version := binary.BigEndian.Uint32(cookie)
 	return j.version-version < 2 && hmac.Equal(cookie, j.of(version, from, spii, nonce))
+}
+
+// crowded counts requests to begin, and reports whether there are so many in this
+// second that even those to be refused have to prove by a cookie where they come from.
+func (m *Machine) crowded() bool {
+	if m.now.Sub(m.begunSince) >= time.Second {
+		m.begunSince, m.begun = m.now, 0
+	}
+	m.begun++
+	return m.begun > crowd
 }
 
 // Bare reports whether an IKE message is an IKE_SA_INIT request without a

@@ -63,6 +63,11 @@ func (s *ikeSA) childrenDeleted(d message.Delete) (out [][]byte) {
 				s.m.say("the peer has deleted CHILD SA %08x", c.pair.In.SPI)
 				s.childAt = s.m.now.Add(again) // it may make another one
 			}
+			for _, o := range s.children {
+				if o.peerNew == c && o.state == childReplaced {
+					o.state, o.peerNew = childInstalled, nil // the peer could not take what was to replace it
+				}
+			}
 			s.retire(c)
 			break
 		}

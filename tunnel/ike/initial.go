@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"crypto/sha1" //nolint:gosec // RFC 7296, section 2.23, has NAT detection by SHA-1: it protects nothing
 	"encoding/binary"
+	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/transitd/transitd/tunnel/ike/auth"
 	"github.com/transitd/transitd/tunnel/ike/keys"
@@ -66,9 +66,8 @@ func (m *Machine) attempt() {
 	m.status.Attempts++
 	s := &ikeSA{
 		m: m, initiator: true, spii: m.newSPI(), born: m.now, heard: m.now, ours: true,
-		to: m.cfg.Remote, ni: m.random(nonceLen), initial: &initial{offer: m.cfg.IKE},
+		port: m.cfg.port(), to: m.cfg.Remote, ni: m.random(nonceLen), initial: &initial{offer: m.cfg.IKE},
 	}
-	s.supersede = slices.ContainsFunc(m.sas, func(o *ikeSA) bool { return o.state == stateEstablished })
 	m.sas = append(m.sas, s)
 	s.initSend(m.cfg.IKE[0].KeyExchanges()[0])
 }
@@ -128,10 +127,14 @@ func (s *ikeSA) announce(intermediate bool) []message.Payload {
 
 // natDetection says that our address is another one, so that the peer carries
 // ESP in UDP whether there is a NAT or not (RFC 7296, section 2.23), and truly
-// where we think the peer is.
+// where we think the peer is. Where ESP is raw, both are true.
 func (s *ikeSA) natDetection() []message.Payload {
+	source := s.m.random(sha1.Size)
+	if s.m.cfg.Raw {
+		source = natHash(s.spii, s.spir, s.m.cfg.Local)
+	}
 	return []message.Payload{
-		message.Notify{Notify: message.NATDetectionSourceIP, Data: s.m.random(sha1.Size)},
+		message.Notify{Notify: message.NATDetectionSourceIP, Data: source},
 		message.Notify{Notify: message.NATDetectionDestinationIP, Data: natHash(s.spii, s.spir, s.to)},
 	}
 }
@@ -159,6 +162,34 @@ func (s *ikeSA) peerCan(ps []message.Payload, spir uint64) {
 		s.m.status.NATHere = !bytes.Equal(n.Data, natHash(s.spii, spir, at))
 	}
 }
+
+// unfitForRaw says why ESP cannot be raw; empty if it can. The peer may say several
+// addresses that it sends from; one has to be that from which it came (RFC 7296,
+// section 2.23). One that says none knows no NATs.
+func (s *ikeSA) unfitForRaw(ps []message.Payload, spir uint64) string {
+	if !s.m.cfg.Raw {
+		return ""
+	}
+	differs := func(kind message.NotifyType, from netip.AddrPort) bool {
+		said, same := false, false
+		for _, n := range message.All[message.Notify](ps) {
+			if n.Notify == kind {
+				said, same = true, same || bytes.Equal(n.Data, natHash(s.spii, spir, from))
+			}
+		}
+		return said && !same
+	}
+	switch {
+	case differs(message.NATDetectionDestinationIP, s.m.cfg.Local):
+		return fmt.Sprintf("a NAT is on the path: the peer does not see us at %s%s", s.m.cfg.Local, mendRaw)
+	case differs(message.NATDetectionSourceIP, s.to):
+		return fmt.Sprintf("a NAT is on the path, or the peer wants ESP in UDP: it says that it is not at %s%s", s.to, mendRaw)
+	}
+	return ""
+}
+
+// mendRaw says what to do about a NAT where ESP is in no UDP.
+const mendRaw = ". ESP without UDP does not get through: set udp_encapsulation: true at both ends"
 
 // initAnswer takes the peer's answer to IKE_SA_INIT. Nothing protects it, but
 // for our SPI, which nobody else can know who does not see the path.
@@ -201,6 +232,10 @@ func (s *ikeSA) initAnswer(datagram []byte) {
 	}
 	s.spir, s.nr, x.peerFirst = msg.ResponderSPI, bytes.Clone(nonce.Data), bytes.Clone(datagram)
 	s.peerCan(ps, s.spir)
+	if why := s.unfitForRaw(ps, s.spir); why != "" {
+		s.initialFailed("%s", why)
+		return
+	}
 	if m.cfg.PPK != nil && !x.ppk {
 		m.problem("the peer does not know the postquantum preshared key %q (it does not announce USE_PPK)", m.cfg.PPKID)
 		s.die(0)
@@ -226,8 +261,10 @@ func (s *ikeSA) schedule(c suite.Choice, secret []byte) error {
 	if s.prf, err = keys.PRFOf(c.PRF); err != nil {
 		return err
 	}
-	k, err := keys.Derive(c, keys.Seed(s.prf, s.ni, s.nr, secret), s.ni, s.nr, s.spii, s.spir)
+	seed := keys.Seed(s.prf, s.ni, s.nr, secret)
 	clear(secret)
+	defer clear(seed)
+	k, err := keys.Derive(c, seed, s.ni, s.nr, s.spii, s.spir)
 	if err != nil {
 		return err
 	}
@@ -295,7 +332,7 @@ func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, 
 	}
 	m.status.PeerBegan++
 	open := m.count(func(s *ikeSA) bool { return !s.initiator && s.state < stateEstablished })
-	if open >= cookiesFrom {
+	if open >= cookiesFrom || m.crowded() {
 		n, ok := message.FindNotify(msg.Payloads, message.Cookie)
 		if !ok || !m.jar.good(m, from, h.InitiatorSPI, nonce.Data, n.Data) {
 			m.status.CookiesSent++
@@ -322,6 +359,11 @@ func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, 
 func (s *ikeSA) initAgree(offer message.SA, ke message.KE, ps []message.Payload) message.Payload {
 	m := s.m
 	s.peerCan(ps, 0)
+	if why := s.unfitForRaw(ps, 0); why != "" {
+		m.problem("IKE_SA_INIT from the peer: %s", why)
+		// RFC 4555, section 3.9, has this error for another exchange; any would end this one (RFC 7296, section 3.10.1).
+		return message.Notify{Notify: message.UnexpectedNATDetected}
+	}
 	ours := m.cfg.IKE
 	_, intermediate := message.FindNotify(ps, message.IntermediateExchangeSupport)
 	if !intermediate {

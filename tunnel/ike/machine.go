@@ -61,9 +61,12 @@ type Machine struct {
 	hinted    time.Time // when a hint that the peer has lost us was last followed
 	refusedAt time.Time // when a stranger was last answered
 
-	status   Status
-	problems map[string]time.Time
-	pairs    []*child // of all IKE SAs, and those that linger
+	begun      int // requests to begin, since:
+	begunSince time.Time
+
+	status  Status
+	journal journal
+	pairs   []*child // of all IKE SAs, and those that linger
 }
 
 // New makes a machine. The first Tick begins.
@@ -71,7 +74,7 @@ func New(c Config, e Effects, now time.Time) (*Machine, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	m := &Machine{cfg: c, e: e, now: now, beginAt: now, problems: map[string]time.Time{}}
+	m := &Machine{cfg: c, e: e, now: now, beginAt: now}
 	m.status.Since = now
 	return m, nil
 }
@@ -210,7 +213,8 @@ func (m *Machine) Tick(now time.Time) (next time.Time) {
 
 // begin makes an attempt if one is due.
 func (m *Machine) begin() {
-	if !m.cfg.Initiate || m.now.Before(m.beginAt) || slices.ContainsFunc(m.sas, (*ikeSA).lives) {
+	serves := func(s *ikeSA) bool { return s.lives() && !s.outdated }
+	if !m.cfg.Initiate || m.now.Before(m.beginAt) || slices.ContainsFunc(m.sas, serves) {
 		return
 	}
 	m.attempt()
@@ -224,7 +228,8 @@ func (m *Machine) retry() {
 }
 
 // Reconfigure takes another configuration. If what was agreed on no longer fits,
-// the SAs are made anew, and the old ones carry packets until then.
+// the SAs are made anew, and the old ones carry packets until then, however long
+// it takes until the peer has its configuration too.
 func (m *Machine) Reconfigure(now time.Time, c Config) error {
 	m.now = now
 	if err := c.Check(); err != nil {
@@ -232,7 +237,13 @@ func (m *Machine) Reconfigure(now time.Time, c Config) error {
 	}
 	anew := m.cfg.differs(&c)
 	m.cfg = c
-	if anew && c.Initiate {
+	if !anew {
+		return nil
+	}
+	for _, s := range m.sas {
+		s.outdated = true
+	}
+	if c.Initiate {
 		m.drop(func(s *ikeSA) bool { return s.state < stateEstablished })
 		m.failures = 0
 		m.attempt()
@@ -287,13 +298,14 @@ func (m *Machine) Terminate(now time.Time) {
 // Close tells the peer, as far as one datagram does, and removes all pairs.
 func (m *Machine) Close(now time.Time) {
 	m.Terminate(now)
+	m.drop(func(*ikeSA) bool { return true })
 	for _, c := range slices.Clone(m.pairs) {
 		m.forgetPair(c)
 	}
 	m.sas, m.closed = nil, true
 }
 
-// drop forgets IKE SAs that are not established.
+// drop forgets IKE SAs.
 func (m *Machine) drop(which func(*ikeSA) bool) {
 	for _, s := range slices.Clone(m.sas) {
 		if which(s) {

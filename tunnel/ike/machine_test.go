@@ -347,11 +347,35 @@ func TestSpent(t *testing.T) {
 		t.Errorf("%d rekeyings", a.ChildRekeys)
 	}
 	p := w.end[0].pairs[w.end[0].out]
-	if p.Limits.HardPackets == 0 || p.Limits.SoftPackets > p.Limits.HardPackets/10*8 {
+	if p.Limits != w.end[0].m.limits(true) {
 		t.Errorf("limits %+v", p.Limits)
 	}
-	if l := limits(false); l != (sa.Limits{SoftPackets: (1<<32 - 1) / 10 * 8, HardPackets: 1<<32 - 1}) {
-		t.Errorf("without extended sequence numbers: %+v", l)
+}
+
+// TestLimits: what a pair may carry is the least of what the format, the cipher
+// and the configuration allow, and it is replaced at four fifths of that.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		packets, bytes uint64
+		esn            bool
+		want           sa.Limits
+	}{
+		{0, 0, false, sa.Limits{SoftPackets: 3_435_973_836, HardPackets: 1<<32 - 1}},
+		{0, 0, true, sa.Limits{SoftPackets: 879_609_302_221, HardPackets: 1 << 40}},
+		{1000, 5_000_000, true, sa.Limits{SoftPackets: 800, HardPackets: 1000, SoftBytes: 4_000_000, HardBytes: 5_000_000}},
+		{1 << 35, 0, false, sa.Limits{SoftPackets: 3_435_973_836, HardPackets: 1<<32 - 1}}, // more than the format has
+		{1 << 35, 0, true, sa.Limits{SoftPackets: 1<<35 - 1<<35/5, HardPackets: 1 << 35}},
+	} {
+		w := newWorld(t, 8, func(a, _ *Config) { a.ChildPackets, a.ChildBytes = tc.packets, tc.bytes })
+		if got := w.end[0].m.limits(tc.esn); got != tc.want {
+			t.Errorf("%d packets, %d bytes, extended %v: %+v", tc.packets, tc.bytes, tc.esn, got)
+		}
+	}
+	w := newWorld(t, 8, func(a, _ *Config) { a.ChildBytes = 5_000_000 })
+	w.up()
+	if got := w.end[0].pairs[w.end[0].out].Limits.HardBytes; got != 5_000_000 {
+		t.Errorf("the pair was installed with a limit of %d bytes", got)
 	}
 }
 

@@ -77,6 +77,8 @@ func (s *ikeSA) explain(n message.Notify, offered []suite.Proposal) string {
 		if method, err := n.KeyExchange(); err == nil {
 			return fmt.Sprintf(": it wants the key exchange %s, and ours are %s", method, spell(offered))
 		}
+	case message.UnexpectedNATDetected:
+		return ": it carries ESP without UDP, and sees a NAT on the path, or that we want UDP" + mendRaw
 	case message.TSUnacceptable:
 		return fmt.Sprintf(": it takes none of our traffic selectors, local %s and remote %s", spellTS(c.LocalTS), spellTS(c.RemoteTS))
 	case message.AuthenticationFailed:

@@ -64,6 +64,7 @@ func (r *childRequest) result(s *ikeSA, ps []message.Payload) *child {
 		r.x.nr = nonce.Data
 	} else if _, agreed := message.First[message.SA](ps); agreed {
 		s.childFailed("the peer's CREATE_CHILD_SA has no nonce")
+		s.do(&deleteSPI{r.x.spi})
 		return nil
 	}
 	return s.childAnswered(ps, r.pending, r.x)
@@ -197,6 +198,16 @@ func (t *deleteChild) answered(s *ikeSA, _ []message.Payload) {
 		s.retire(t.child)
 	}
 }
+
+// deleteSPI deletes a pair of which there is only the SPI that we chose: the peer
+// has made it, and we have not.
+type deleteSPI struct{ spi uint32 }
+
+func (t *deleteSPI) begin(s *ikeSA) (message.Exchange, []message.Payload, bool) {
+	return message.Informational, []message.Payload{message.Delete{Protocol: message.ProtocolESP, SPIs: [][]byte{spi4(t.spi)}}}, s.state == stateEstablished
+}
+
+func (*deleteSPI) answered(*ikeSA, []message.Payload) {}
 
 // createChildRequest answers CREATE_CHILD_SA.
 func (s *ikeSA) createChildRequest(h message.Header, ps []message.Payload) {

@@ -68,6 +68,7 @@ func (t *rekeyIKE) answered(s *ikeSA, ps []message.Payload) {
 		return
 	}
 	m.sas = append(m.sas, n)
+	m.bound()
 	switch {
 	case s.state != stateEstablished: // it was terminated meanwhile, and so is what comes of it
 		n.remove()
@@ -136,6 +137,7 @@ func (s *ikeSA) next(c suite.Choice, spi uint64, ours bool, ni, nr, secret []byt
 	n := &ikeSA{
 		m: s.m, initiator: ours, ours: ours, state: stateEstablished, port: s.port, to: s.to, fragments: s.fragments, born: s.m.now,
 		choice: c, lowest: lower(ni, nr), noESN: s.noESN, peerAuth: s.peerAuth, peerID: s.peerID, certUntil: s.certUntil,
+		outdated: s.outdated,
 	}
 	n.spii, n.spir = spi, binary.BigEndian.Uint64(c.SPI)
 	if !ours {
@@ -145,8 +147,10 @@ func (s *ikeSA) next(c suite.Choice, spi uint64, ours bool, ni, nr, secret []byt
 	if n.prf, err = keys.PRFOf(c.PRF); err != nil {
 		return nil, err
 	}
-	k, err := keys.Derive(c, keys.NextSeed(s.prf, s.keys.D, ni, nr, secret), ni, nr, n.spii, n.spir)
+	seed := keys.NextSeed(s.prf, s.keys.D, ni, nr, secret)
 	clear(secret)
+	defer clear(seed)
+	k, err := keys.Derive(c, seed, ni, nr, n.spii, n.spir)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +176,7 @@ func (s *ikeSA) adopted(n *ikeSA) {
 	var stay []task
 	for _, t := range s.queue {
 		switch t.(type) {
-		case *rekeyChild, *createChild, *deleteChild:
+		case *rekeyChild, *createChild, *deleteChild, *deleteSPI:
 			n.queue = append(n.queue, t)
 		default:
 			stay = append(stay, t)
@@ -188,7 +192,7 @@ func (s *ikeSA) rekeyIKERequest(h message.Header, ps []message.Payload, ni []byt
 	m := s.m
 	busyWith := false
 	switch s.outTask().(type) {
-	case *rekeyChild, *createChild, *deleteChild, *deleteIKE: // RFC 7296, section 2.25.2
+	case *rekeyChild, *createChild, *deleteChild, *deleteSPI, *deleteIKE: // RFC 7296, section 2.25.2
 		busyWith = true
 	}
 	if busyWith || s.state != stateEstablished || s.successor != nil && s.successor.state == stateEstablished {
@@ -222,6 +226,7 @@ func (s *ikeSA) rekeyIKERequest(h message.Header, ps []message.Payload, ni []byt
 	}
 	n.predecessor, s.successor = s, n
 	m.sas = append(m.sas, n)
+	m.bound()
 	m.status.IKERekeys++
 	s.reply(h, choice.Answer(spi8(spi)), message.Nonce{Data: nr}, message.KE{Method: ke.Method, Data: public})
 	if _, crossing := s.outTask().(*rekeyIKE); !crossing {

@@ -2,8 +2,6 @@ package ike
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -78,7 +76,7 @@ type ikeSA struct {
 	peerAuth    string
 	peerID      string
 	certUntil   time.Time // when the peer's certificate ends
-	supersede   bool      // takes the place of all others: the configuration is another one
+	outdated    bool      // of another configuration: one that is not takes its place
 }
 
 // lives reports whether an IKE SA serves, or will serve, to key the tunnel.
@@ -269,7 +267,7 @@ func (s *ikeSA) timedOut() {
 
 // remove deletes the SA with all its pairs, and tells the peer.
 func (s *ikeSA) remove() {
-	s.dropChildren()
+	s.endChildren()
 	s.queue = nil
 	if s.out != nil {
 		// Its answer has no use any more; but the window is 1, so the DELETE waits
@@ -286,6 +284,9 @@ func (s *ikeSA) remove() {
 func (s *ikeSA) die(after time.Duration) {
 	s.dropChildren()
 	s.state, s.out, s.queue, s.initial = stateDead, nil, nil, nil
+	if s.keys != nil {
+		s.keys.Wipe() // what it still repeats is encrypted already
+	}
 	s.forget = s.m.now.Add(after)
 	if after == 0 || s.m.count(func(o *ikeSA) bool { return o.state == stateDead }) > maxZombies {
 		s.m.sas = slices.DeleteFunc(s.m.sas, func(o *ikeSA) bool { return o == s })
@@ -301,179 +302,6 @@ func (m *Machine) count(which func(*ikeSA) bool) (n int) {
 	return n
 }
 
-// message takes a message that has the SA's SPIs.
-func (s *ikeSA) message(port Port, from netip.AddrPort, h message.Header, datagram []byte) {
-	if h.Exchange == message.IKESAInit {
-		if s.state != stateInit || !h.Response() {
-			s.m.status.Refused++
-			return
-		}
-		s.initAnswer(datagram)
-		return
-	}
-	if s.open == nil {
-		s.m.status.Refused++
-		return
-	}
-	o, err := s.open.Open(datagram)
-	var critical *message.CriticalError
-	if err != nil {
-		s.m.status.Refused++
-		if !errors.As(err, &critical) {
-			s.hint(h, datagram)
-		}
-		return
-	}
-	s.heard = s.m.now
-	s.m.status.LastHeard = s.m.now
-	if h.Response() {
-		s.response(o)
-		return
-	}
-	s.port, s.to = port, from // where it is asked from is where answers, and later requests, go
-	s.requested(o)
-}
-
-// hint is an answer without protection: the peer may have lost the SA. It is
-// asked at once (RFC 7296, section 2.21.4), but nothing more is believed.
-func (s *ikeSA) hint(h message.Header, datagram []byte) {
-	if !h.Response() || s.state != stateEstablished || s.m.now.Sub(s.m.hinted) < 10*time.Second {
-		return
-	}
-	msg, err := message.Decode(datagram)
-	if err != nil {
-		return
-	}
-	if _, ok := message.FindNotify(msg.Payloads, message.InvalidIKESPI); ok {
-		s.m.hinted = s.m.now
-		s.do(&probe{})
-	}
-}
-
-// response takes a protected answer.
-func (s *ikeSA) response(o keys.Opened) {
-	r := s.out
-	if r == nil || o.ID != r.id || o.Exchange != r.exchange {
-		return // late
-	}
-	first, plain, ok := s.assemble(&s.outPieces, o)
-	if !ok {
-		return
-	}
-	ps, err := message.DecodePayloads(first, plain)
-	if err != nil {
-		s.m.status.Refused++
-		s.m.problem("the peer's answer to %s cannot be read (%v): the IKE SA is given up", r.exchange, err)
-		s.die(0)
-		s.m.retry()
-		return
-	}
-	if o.Exchange == message.IKEIntermediate {
-		s.initial.opened(s, o.Header, first, plain)
-	}
-	s.out, s.outPieces = nil, nil
-	s.sendID++
-	r.task.answered(s, ps)
-	s.proceed()
-}
-
-// assemble puts fragments together; ok is false while some are missing.
-func (s *ikeSA) assemble(pieces **message.Reassembly, o keys.Opened) (first message.PayloadType, plain []byte, ok bool) {
-	if o.Total == 0 {
-		return o.First, o.Plain, true
-	}
-	if *pieces == nil {
-		*pieces = &message.Reassembly{}
-	}
-	complete, err := (*pieces).Add(o.Number, o.Total, o.First, o.Plain)
-	if err != nil {
-		s.m.status.Refused++
-		return 0, nil, false
-	}
-	if !complete {
-		return 0, nil, false
-	}
-	first, plain = (*pieces).Plain()
-	*pieces = nil
-	return first, plain, true
-}
-
-// requested takes a protected request.
-func (s *ikeSA) requested(o keys.Opened) {
-	switch {
-	case o.ID+1 == s.recvID && s.answer != nil:
-		if o.Total == 0 || o.Number == 1 { // RFC 7383, section 2.6.1
-			s.send(s.answer)
-		}
-		return
-	case o.ID != s.recvID || s.state == stateDead:
-		s.m.status.Refused++
-		return
-	case s.initiator && s.state < stateEstablished:
-		return // the peer is ahead: its last answer is still on its way. It will ask again.
-	}
-	first, plain, ok := s.assemble(&s.inPieces, o)
-	if !ok {
-		return
-	}
-	ps, err := message.DecodePayloads(first, plain)
-	var critical *message.CriticalError
-	switch {
-	case errors.As(err, &critical):
-		s.m.status.Refused++
-		s.reply(o.Header, message.Notify{Notify: message.UnsupportedCriticalPayload, Data: []byte{byte(critical.Payload)}})
-		return
-	case err != nil:
-		// RFC 7296, section 2.21: a peer that makes such a message cannot be talked to.
-		s.m.status.Refused++
-		s.m.problem("the peer's %s request cannot be read (%v): the IKE SA is given up", o.Exchange, err)
-		s.reply(o.Header, message.Notify{Notify: message.InvalidSyntax})
-		s.end()
-		return
-	}
-	s.confirmed()
-	if o.Exchange == message.IKEIntermediate && s.initial != nil {
-		s.initial.opened(s, o.Header, first, plain)
-	}
-	switch {
-	case o.Exchange == message.IKEIntermediate && s.state == stateAuth && !s.initiator:
-		s.intermediateRequest(o.Header, ps)
-	case o.Exchange == message.IKEAuth && s.state == stateAuth && !s.initiator:
-		s.authRequest(o.Header, ps)
-	case o.Exchange == message.CreateChildSA && s.state >= stateEstablished && s.crossing():
-		s.reply(o.Header, message.Notify{Notify: message.TemporaryFailure})
-	case o.Exchange == message.CreateChildSA && s.state >= stateEstablished:
-		s.createChildRequest(o.Header, ps)
-	case o.Exchange == message.Informational && s.state >= stateEstablished:
-		s.informationalRequest(o.Header, ps)
-	case o.Exchange == message.Informational && s.state == stateAuth && !s.initiator:
-		s.reply(o.Header) // an initiator that does not like us: RFC 7296, section 2.21.2
-		s.die(zombieLife)
-	default:
-		s.m.status.Refused++
-		s.reply(o.Header, message.Notify{Notify: message.InvalidSyntax})
-	}
-}
-
-// end forgets an SA that came to a bad end, and tries again.
-func (s *ikeSA) end() {
-	if s.lives() {
-		s.m.retry()
-	}
-	s.die(zombieLife)
-}
-
-// reply answers the request that is being served, and keeps the answer.
-func (s *ikeSA) reply(h message.Header, ps ...message.Payload) {
-	datagrams, err := s.protect(s.header(h.Exchange, h.ID, message.FlagResponse), ps)
-	if err != nil {
-		s.m.problem("an answer cannot be made: %v", err)
-		return
-	}
-	s.recvID, s.answer, s.inPieces = h.ID+1, datagrams, nil
-	s.send(datagrams)
-}
-
 // key makes the ciphers of keys.
 func (s *ikeSA) key(k *keys.IKE) error {
 	i, err := keys.NewCipher(s.choice, k.Ei, k.Ai)
@@ -483,6 +311,9 @@ func (s *ikeSA) key(k *keys.IKE) error {
 	r, err := keys.NewCipher(s.choice, k.Er, k.Ar)
 	if err != nil {
 		return err
+	}
+	if s.keys != nil {
+		s.keys.Wipe()
 	}
 	s.keys, s.seal, s.open = k, r, i
 	if s.initiator {
@@ -507,20 +338,3 @@ func lower(a, b []byte) []byte {
 // loses reports whether the one of two crossing exchanges with nonce a gives way
 // to the one with b: it has the lowest of the four.
 func loses(a, b []byte) bool { return bytes.Compare(a, b) < 0 }
-
-func (m *Machine) problem(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	m.status.Problem, m.status.ProblemAt = text, m.now
-	if at, ok := m.problems[text]; ok && m.now.Sub(at) < time.Minute {
-		return
-	}
-	if len(m.problems) >= 64 {
-		clear(m.problems) // a peer cannot make it grow
-	}
-	m.problems[text] = m.now
-	m.e.Log(Event{Problem: true, Text: text})
-}
-
-func (m *Machine) say(format string, args ...any) {
-	m.e.Log(Event{Text: fmt.Sprintf(format, args...)})
-}

@@ -77,9 +77,9 @@ func within(a, b message.Selector) bool {
 	return ok && n == a
 }
 
-// subset reports whether all of the selectors are in one of the others.
+// subset reports whether all of the selectors, not too many, are in one of the others.
 func subset(list, of []message.Selector) bool {
-	return len(list) > 0 && !slices.ContainsFunc(list, func(a message.Selector) bool {
+	return len(list) > 0 && len(list) <= maxSelectors && !slices.ContainsFunc(list, func(a message.Selector) bool {
 		return !slices.ContainsFunc(of, func(b message.Selector) bool { return within(a, b) })
 	})
 }

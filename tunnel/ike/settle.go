@@ -10,14 +10,15 @@ const (
 	// end does so after settleTheirs, if it did not.
 	settleOurs   = time.Second
 	settleTheirs = 12 * time.Second
-	// settleWindow is how far apart in time two CHILD SAs may be made and still
-	// have been made at once.
+	// settleWindow is how far apart in time two SAs may be made and still have been
+	// made at once.
 	settleWindow = 10 * time.Second
 )
 
 // settle leaves one IKE SA and one pair, where both ends have made one each. The
 // rule is that of RFC 7296, section 2.8.1: the one with the lowest nonce goes,
-// and whoever began it deletes it.
+// and whoever began it deletes it. If they were not made at once the newer stays:
+// who makes another one may have lost the one before, and not have said so.
 func (m *Machine) settle() {
 	var all []*ikeSA
 	for _, s := range m.sas {
@@ -35,21 +36,32 @@ func (m *Machine) settle() {
 	if len(all) < 2 {
 		return
 	}
-	keep := all[0]
-	for _, s := range all[1:] {
-		if s.supersede && !keep.supersede || s.supersede == keep.supersede && loses(keep.lowest, s.lowest) {
-			keep = s
-		}
-	}
+	keep := kept(all)
 	if m.now.Sub(keep.established) < settleOurs || !keep.ready() {
 		return
 	}
 	for _, s := range all {
-		if s != keep && (keep.supersede || m.now.Sub(s.established) >= m.patience(s.ours)) {
+		if s != keep && (s.outdated && !keep.outdated || m.now.Sub(s.established) >= m.patience(s.ours)) {
 			s.remove()
 		}
 	}
-	keep.supersede = false
+}
+
+// kept is the one of several IKE SAs that stays.
+func kept(all []*ikeSA) *ikeSA {
+	newest := all[0]
+	for _, s := range all[1:] {
+		if newest.outdated && !s.outdated || newest.outdated == s.outdated && newest.established.Before(s.established) {
+			newest = s
+		}
+	}
+	keep := newest
+	for _, s := range all {
+		if s.outdated == newest.outdated && newest.established.Sub(s.established) < settleWindow && loses(keep.lowest, s.lowest) {
+			keep = s
+		}
+	}
+	return keep
 }
 
 // ready reports whether the peer is known to have the SA as well.
@@ -98,9 +110,9 @@ func (m *Machine) bound() {
 			all = append(all, s)
 		}
 	}
-	if len(all) <= maxEstablished {
-		return
-	}
 	slices.SortStableFunc(all, func(a, b *ikeSA) int { return a.established.Compare(b.established) })
-	all[0].die(0)
+	for len(all) > maxEstablished {
+		all[0].die(0)
+		all = all[1:]
+	}
 }

@@ -19,6 +19,7 @@ type Status struct {
 	Retransmits  uint64 // requests sent again
 	TimedOut     uint64 // IKE SAs given up, because the peer did not answer
 	Refused      uint64 // messages that were not what they should be
+	Lost         uint64 // messages at port 500 that were too many, or too long; at the other port they are drops of the tunnel
 	CookiesSent  uint64
 	HalfOpen     int
 	PeerBegan    uint64    // IKE_SA_INIT requests that came
@@ -26,6 +27,7 @@ type Status struct {
 	Unanswered   uint64    // of them, since the last answer
 	LastHeard    time.Time // when the peer last sent something authentic
 	NATHere      bool      // a NAT changes our address
+	Raw          bool      // ESP is in no UDP
 	Problem      string    // the last one
 	ProblemAt    time.Time
 	ProblemStays bool // it is still what keeps the tunnel down
@@ -91,6 +93,7 @@ func (m *Machine) Status() Status {
 	s := m.status
 	s.Up = m.best() != nil
 	s.KeyLogged = m.cfg.KeyLog != nil
+	s.Raw = m.cfg.Raw
 	s.HalfOpen = m.count(func(x *ikeSA) bool { return !x.initiator && x.state < stateEstablished })
 	if len(m.cfg.Certificates) > 0 {
 		s.CertificateExpires = m.cfg.Certificates[0].NotAfter

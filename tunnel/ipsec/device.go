@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -54,19 +55,26 @@ type Device struct {
 	queue chan *message
 	woken chan struct{} // something changed that Run has to look at
 
+	at   *port500      // nil: not there
+	lost atomic.Uint64 // messages that came there and were not taken
+
 	mu   sync.Mutex // of the machine, and of send
 	m    *ike.Machine
 	send func(datagram []byte) error // nil before Run and after it
-	at   *port500                    // nil: not there
 	buf  []byte
 }
 
-// New makes a device. It refuses what cannot work.
+// New makes a device, and opens the socket at port 500. It refuses what cannot
+// work: without that socket that is raw ESP, for which IKE has no other.
 func New(c Config) (*Device, error) {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	d := &Device{Codec: esp.New(), cfg: c, free: make(chan *message, queueLen), queue: make(chan *message, queueLen), woken: make(chan struct{}, 1)}
+	codec := esp.New()
+	if c.IKE.Raw {
+		codec = esp.NewRaw()
+	}
+	d := &Device{Codec: codec, cfg: c, free: make(chan *message, queueLen), queue: make(chan *message, queueLen), woken: make(chan struct{}, 1)}
 	for range queueLen {
 		d.free <- new(message)
 	}
@@ -75,8 +83,18 @@ func New(c Config) (*Device, error) {
 		return nil, fmt.Errorf("ipsec: %w", err)
 	}
 	d.m = m
+	d.at, err = listen500(c)
+	switch {
+	case err != nil && c.IKE.Raw:
+		return nil, fmt.Errorf("ipsec: %w", err)
+	case err != nil:
+		c.Log.Info("peers that begin at UDP port 500 are not heard", zap.Error(err))
+	}
 	return d, nil
 }
+
+// Close closes the socket at port 500. Run does so too.
+func (d *Device) Close() { d.at.close() }
 
 // complete adds what the configuration does not say.
 func (d *Device) complete(c ike.Config) ike.Config {
@@ -121,19 +139,16 @@ func (d *Device) take(port ike.Port, b []byte) tunnel.DropReason {
 // Run speaks IKE until the context ends; then the peer is told. A datagram that
 // cannot be sent is one that was lost on its way.
 func (d *Device) Run(ctx context.Context, send func(datagram []byte) error) {
-	at, err := listen500(ctx, d)
-	if err != nil {
-		d.cfg.Log.Info("peers that begin at UDP port 500 are not heard", zap.Error(err))
-	}
+	d.at.serve(d)
 	d.mu.Lock()
-	d.send, d.at = send, at
+	d.send = send
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
 		d.m.Close(time.Now())
-		d.send, d.at = nil, nil
+		d.send = nil
 		d.mu.Unlock()
-		at.close()
+		d.at.close()
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -206,7 +221,9 @@ func (d *Device) Terminate() {
 func (d *Device) Status() ike.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.m.Status()
+	s := d.m.Status()
+	s.Lost = d.lost.Load()
+	return s
 }
 
 // effects is what a machine does. It is called with the device's lock.

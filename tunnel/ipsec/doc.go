@@ -8,5 +8,6 @@
 //
 // IKE and ESP share one UDP port, 4500 as a rule (RFC 3948). We begin there; a
 // peer that begins at port 500 is answered there, and goes on at 4500, because
-// NAT detection tells it that there is one.
+// NAT detection tells it that there is one. Raw ESP is a protocol of its own
+// beside UDP: then all of IKE is at port 500.
 package ipsec

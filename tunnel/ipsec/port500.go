@@ -1,7 +1,6 @@
 package ipsec
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/ike"
 )
 
@@ -24,18 +24,18 @@ type port500 struct {
 	done sync.WaitGroup
 }
 
-// listen500 opens the socket, and hands what comes to the device. A tunnel at
-// another port than 4500 has none: its peer has to know that port anyway.
-func listen500(ctx context.Context, d *Device) (*port500, error) {
-	local, remote := d.cfg.IKE.Local, d.cfg.IKE.Remote
-	if local.Port() != natPort {
+// listen500 opens the socket. A tunnel with ESP in UDP at another port than 4500
+// has none: its peer has to know that port anyway.
+func listen500(cfg Config) (*port500, error) {
+	local, remote := cfg.IKE.Local, cfg.IKE.Remote
+	if local.Port() != natPort && !cfg.IKE.Raw {
 		return nil, nil
 	}
 	dialer := net.Dialer{
 		LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(local.Addr(), 500)),
-		Control:   func(_, _ string, c syscall.RawConn) error { return d.setup500(c) },
+		Control:   func(_, _ string, c syscall.RawConn) error { return cfg.setup500(c) },
 	}
-	c, err := dialer.DialContext(ctx, "udp", netip.AddrPortFrom(remote.Addr(), 500).String())
+	c, err := dialer.Dial("udp", netip.AddrPortFrom(remote.Addr(), 500).String())
 	if err != nil {
 		return nil, fmt.Errorf("open UDP port 500: %w", err)
 	}
@@ -43,22 +43,27 @@ func listen500(ctx context.Context, d *Device) (*port500, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("open UDP port 500: %T is not UDP", c), c.Close())
 	}
-	p := &port500{conn: conn}
-	p.done.Go(func() { p.read(d) })
-	return p, nil
+	return &port500{conn: conn}, nil
 }
 
-func (d *Device) setup500(c syscall.RawConn) error {
+func (cfg *Config) setup500(c syscall.RawConn) error {
 	var err error
 	control := c.Control(func(fd uintptr) {
 		err = errors.Join(
 			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(d.cfg.Mark)))
-		if d.cfg.Interface != "" {
-			err = errors.Join(err, unix.BindToDevice(int(fd), d.cfg.Interface))
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(cfg.Mark)))
+		if cfg.Interface != "" {
+			err = errors.Join(err, unix.BindToDevice(int(fd), cfg.Interface))
 		}
 	})
 	return errors.Join(control, err)
+}
+
+// serve hands what comes to the device.
+func (p *port500) serve(d *Device) {
+	if p != nil {
+		p.done.Go(func() { p.read(d) })
+	}
 }
 
 func (p *port500) read(d *Device) {
@@ -69,7 +74,9 @@ func (p *port500) read(d *Device) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err == nil && n > 0:
-			d.take(ike.PortIKE, buf[:n])
+			if d.take(ike.PortIKE, buf[:n]) != tunnel.DropNone {
+				d.lost.Add(1)
+			}
 		}
 		// Other errors are ICMP's about what was sent.
 	}

@@ -41,10 +41,14 @@ func (l *loop) until(t *testing.T, c *tunnel.Counters, packets uint64) {
 // A whole round allocates nothing: packets of all kinds go from a device to a
 // socket, and from the socket at the other end to its device.
 func TestNetnsRoundAllocates(t *testing.T) {
-	for name, plain := range map[string]bool{"UDP_SEGMENT": false, "plain": true} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		plain    bool
+		protocol uint8 // it carries VXLAN all the same: a sync.Pool, which ESP has, forgets things under the race detector
+	}{{name: "UDP_SEGMENT"}, {name: "plain", plain: true}, {name: "without UDP", protocol: protocolESP}} {
+		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t)
-			r.plain, r.queues = plain, 1
+			r.plain, r.queues, r.protocol = test.plain, 1, test.protocol
 			a, b := r.pump(r.us, us, them, nil), r.pump(r.them, them, us, nil)
 			r.resolved(a)
 			from, to := r.byHand(a), r.byHand(b)

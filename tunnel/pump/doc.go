@@ -1,4 +1,5 @@
-// Package pump moves packets between TUN devices and UDP sockets.
+// Package pump moves packets between TUN devices and UDP sockets, or sockets of
+// another protocol of IP.
 //
 //	out:  TUN read → parse → MSS → segment → Codec.Seal → sendmmsg
 //	in:   recvmmsg → peer table → Codec.Open → ECN, MSS → coalesce → TUN write

@@ -25,8 +25,10 @@ type EndpointConfig struct {
 	// PlainSends gives every datagram to the kernel for itself, without
 	// UDP_SEGMENT. That is also done where the self-test finds it broken.
 	PlainSends bool
-	Queues     int         // receivers, and TUN queues of each tunnel; 0: one per CPU, at most 4
-	Log        *zap.Logger // nil discards
+	// Protocol is that of IP, of packets that are in no UDP; 0: UDP. Local has no port then, and there is one queue.
+	Protocol uint8
+	Queues   int         // receivers, and TUN queues of each tunnel; 0: one per CPU, at most 4
+	Log      *zap.Logger // nil discards
 }
 
 // Endpoint receives for the tunnels of one underlay address and port.
@@ -54,15 +56,22 @@ type table struct {
 
 // Listen opens an endpoint without tunnels. It needs CAP_NET_ADMIN for the mark.
 func Listen(cfg EndpointConfig) (*Endpoint, error) {
-	if cfg.Queues <= 0 {
+	switch {
+	case cfg.Protocol != 0:
+		// Without ports the kernel cannot spread packets over sockets, so one loop
+		// receives; and a device's queue sends the flows that it has last written.
+		cfg.Queues = 1
+	case cfg.Queues <= 0:
 		cfg.Queues = min(runtime.NumCPU(), maxQueues)
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	if err := udp.SelfTest(); err != nil && !cfg.PlainSends {
-		cfg.Log.Warn("sending datagrams one by one, which is slower", zap.Error(err))
-		cfg.PlainSends = true
+	if cfg.Protocol == 0 && !cfg.PlainSends {
+		if err := udp.SelfTest(); err != nil {
+			cfg.Log.Warn("sending datagrams one by one, which is slower", zap.Error(err))
+			cfg.PlainSends = true
+		}
 	}
 	e := &Endpoint{cfg: cfg, log: cfg.Log}
 	receivers, err := udp.Listen(e.socket(), cfg.Queues)
@@ -85,7 +94,7 @@ func Listen(cfg EndpointConfig) (*Endpoint, error) {
 }
 
 func (e *Endpoint) socket() udp.Config {
-	return udp.Config{Local: e.cfg.Local, Interface: e.cfg.Interface, Mark: e.cfg.Mark}
+	return udp.Config{Local: e.cfg.Local, Interface: e.cfg.Interface, Mark: e.cfg.Mark, Protocol: e.cfg.Protocol}
 }
 
 // publish makes a table of the tunnels and gives it to the loops.

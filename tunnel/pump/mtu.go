@@ -2,6 +2,7 @@ package pump
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/transitd/transitd/tunnel"
 )
@@ -49,12 +50,21 @@ func (t *Tunnel) Probe(pkt []byte) (outer int, err error) {
 	if r != tunnel.DropNone {
 		return 0, fmt.Errorf("send a probe of %d bytes: %s", len(pkt), r)
 	}
-	outer = end - start + 28
-	if t.cfg.Remote.Addr().Is6() {
-		outer += 20
-	}
+	outer = end - start + t.e.headers(t.cfg.Remote.Addr())
 	if err = t.lanes.Send(buf[start:end]); err != nil {
 		return outer, fmt.Errorf("send a probe of %d bytes: %w", len(pkt), err)
 	}
 	return outer, nil
+}
+
+// headers is how many bytes are in front of what a codec made: IP, and UDP.
+func (e *Endpoint) headers(remote netip.Addr) int {
+	n := 20
+	if remote.Is6() {
+		n = 40
+	}
+	if e.cfg.Protocol == 0 {
+		n += 8
+	}
+	return n
 }

@@ -132,7 +132,7 @@ func (l *outbound) extend(buf []byte, start, end int, info packet.Info) bool {
 	}
 	r := &l.batch.Runs[len(l.batch.Runs)-1]
 	size := len(r.Buf)
-	if end-start > r.Size || size%r.Size != 0 || size+end-start > udp.MaxRunBytes || size/r.Size >= udp.MaxRun ||
+	if end-start > r.Size || size%r.Size != 0 || size+end-start > udp.MaxRunBytes || size/r.Size >= l.t.lanes.MaxRun() ||
 		r.Lane != l.lane(info) || r.TOS != l.t.cfg.DSCP.outer(info.TOS) || start < size || &buf[start-size] != &r.Buf[0] {
 		return false
 	}
@@ -159,7 +159,7 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 		return l.refuse(pkt, info, mtu)
 	}
 	most := l.overhead + l.split.MaxSegment() + l.trailer
-	perRun := evenly(l.split.Count(), min(udp.MaxRun, udp.MaxRunBytes/most))
+	perRun := evenly(l.split.Count(), min(l.t.lanes.MaxRun(), udp.MaxRunBytes/most))
 	for more := true; more; {
 		if l.batch.Full() || len(l.segments)-l.segAt < perRun*most {
 			l.t.lanes.Flush(l.batch, l.sent, l.lost)

@@ -42,6 +42,7 @@ type rig struct {
 	us, them netns.NS
 	plain    bool // PlainSends
 	queues   int  // 0: two
+	protocol uint8
 }
 
 func newRig(t testing.TB) *rig {
@@ -107,7 +108,7 @@ func (r *rig) pump(ns netns.NS, local, remote string, change func(*vxlan.Config,
 	var e *Endpoint
 	var tn *Tunnel
 	err = ns.Do(func() (err error) {
-		e, err = Listen(EndpointConfig{Local: netip.AddrPortFrom(vx.Local, cfg.Remote.Port()), Interface: "eth0", Queues: cmp.Or(r.queues, 2), PlainSends: r.plain})
+		e, err = Listen(EndpointConfig{Local: netip.AddrPortFrom(vx.Local, cfg.Remote.Port()), Interface: "eth0", Queues: cmp.Or(r.queues, 2), PlainSends: r.plain, Protocol: r.protocol})
 		if err != nil {
 			return err
 		}

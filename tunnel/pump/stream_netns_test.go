@@ -2,10 +2,16 @@ package pump
 
 import (
 	"crypto/rand"
+	"net"
 	"net/netip"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/transitd/transitd/pkg/netns"
+	"github.com/transitd/transitd/tunnel"
+	"github.com/transitd/transitd/tunnel/esp"
+	"github.com/transitd/transitd/tunnel/sa"
 	"github.com/transitd/transitd/tunnel/streamtest"
 	"github.com/transitd/transitd/tunnel/vxlan"
 	"github.com/transitd/transitd/tunnel/wireguard"
@@ -28,6 +34,7 @@ func TestNetnsStreams(t *testing.T) {
 		// overhead is that of the whole encapsulation, outer IP header and all.
 		overhead int
 		onePort  int
+		protocol uint8
 	}{
 		{name: "to the kernel's VXLAN", kernel: true, us: us, them: them, overhead: 50},
 		{name: "to the kernel's VXLAN over IPv6", kernel: true, us: us6, them: them6, overhead: 70},
@@ -36,15 +43,17 @@ func TestNetnsStreams(t *testing.T) {
 		{name: "to another pump, without UDP_SEGMENT", plain: true, us: us, them: them, overhead: 50},
 		{name: "to another pump, WireGuard", us: us, them: them, change: withWireGuard(t, false), overhead: 60},
 		{name: "to another pump, WireGuard from one port, over IPv6", us: us6, them: them6, change: withWireGuard(t, true), overhead: 80, onePort: 4789},
+		{name: "to another pump, ESP without UDP", us: us, them: them, change: withESP(t), overhead: 57, protocol: protocolESP},
+		{name: "to another pump, ESP without UDP, over IPv6", us: us6, them: them6, change: withESP(t), overhead: 77, protocol: protocolESP},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t)
-			r.plain = test.plain
+			r.plain, r.protocol = test.plain, test.protocol
 			r.streamWire()
 			side := func(ns netns.NS) streamtest.Side {
 				return streamtest.Side{NS: ns, Device: "tr0", Wire: "eth0", Ours: true}
 			}
-			c := streamtest.Config{Sides: [2]streamtest.Side{side(r.us), side(r.them)}, MTU: mtu, Overhead: test.overhead, Flows: 12, OnePort: test.onePort, Seed: streamtest.Seed(t)}
+			c := streamtest.Config{Sides: [2]streamtest.Side{side(r.us), side(r.them)}, MTU: mtu, Overhead: test.overhead, Flows: 12, OnePort: test.onePort, Protocol: test.protocol, Seed: streamtest.Seed(t)}
 			tunnels := map[netns.NS]*Tunnel{r.us: r.pump(r.us, test.us, test.them, test.change)}
 			if test.kernel {
 				peer := &c.Sides[1]
@@ -94,6 +103,81 @@ func withWireGuard(t *testing.T, onePort bool) func(*vxlan.Config, *TunnelConfig
 			t.Fatal(err)
 		}
 		c.Codec, c.FromEndpoint = d, onePort
+	}
+}
+
+// protocolESP is that of ESP in IP.
+const protocolESP = 50
+
+// espCodec is a codec whose pair has been agreed on already.
+type espCodec struct{ *esp.Codec }
+
+func (espCodec) Control(dst, _ []byte) ([]byte, tunnel.DropReason) { return dst, tunnel.DropBadHeader }
+
+// withESP makes both ends' codecs.
+func withESP(t *testing.T) func(*vxlan.Config, *TunnelConfig) {
+	t.Helper()
+	var keys [2][]byte
+	for i := range keys {
+		keys[i] = make([]byte, sa.AES256GCM16.KeyLen())
+		if _, err := rand.Read(keys[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(vx *vxlan.Config, c *TunnelConfig) {
+		p := sa.Pair{In: sa.Direction{SPI: 1001, Key: keys[0]}, Out: sa.Direction{SPI: 1002, Key: keys[1]}, Cipher: sa.AES256GCM16, ESN: true}
+		if a := vx.Local.String(); a == them || a == them6 {
+			p.In, p.Out = p.Out, p.In
+		}
+		codec := esp.NewRaw()
+		if err := codec.Install(p, true); err != nil {
+			t.Fatal(err)
+		}
+		c.Codec = espCodec{codec}
+	}
+}
+
+// Without UDP, who is not the peer is not heard, and what is no ESP of ours is counted by its name.
+func TestRawRefused(t *testing.T) {
+	for _, test := range []struct{ us, them, stranger, flag string }{{us, them, "192.0.2.77", ""}, {us6, them6, "2001:db8::77", " nodad"}} {
+		r := newRig(t)
+		r.protocol = protocolESP
+		r.run(r.them, "ip addr add "+test.stranger+" dev eth0"+test.flag)
+		tn := r.pump(r.us, test.us, test.them, withESP(t))
+		send := func(from string, payload string) {
+			t.Helper()
+			err := r.them.Do(func() error {
+				c, err := net.DialIP("ip:50", &net.IPAddr{IP: net.ParseIP(from)}, &net.IPAddr{IP: net.ParseIP(test.us)})
+				if err != nil {
+					return err
+				}
+				_, err = c.Write([]byte(payload))
+				return joinClose(err, c)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, payload := range []string{"\x00\x00\x03\xe9 a packet of nobody, as long as one is at least", "\x00\x00\x00\x00"} {
+			send(test.stranger, payload)
+		}
+		send(test.them, "\x00\x00\x00\x00 what is IKE in UDP")
+		send(test.them, "\xff") // a keepalive in UDP
+		send(test.them, "\x00\x00\x03\xea of an SPI that is not ours, as long as one is at least")
+		send(test.them, "\x00\x00\x03\xe9 of ours, as long as a packet is at least")
+		want := map[string]uint64{"wrong_source": 2, "bad_header": 1, "short": 1, "no_session": 1, "auth_failed": 1}
+		var got map[string]uint64
+		r.eventually("six drops", func() bool {
+			n := uint64(0)
+			got = r.stats(r.us, tn).Drops
+			for _, v := range got {
+				n += v
+			}
+			return n >= 6
+		})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: drops (-want +got):\n%s", test.us, diff)
+		}
 	}
 }
 

@@ -128,7 +128,7 @@ func newTunnel(e *Endpoint, cfg TunnelConfig) (*Tunnel, error) {
 	t.out = make([]tunnel.Counters, e.cfg.Queues)
 	var err error
 	t.own = e.receivers[0].Lane(cfg.Remote)
-	if cfg.FromEndpoint {
+	if cfg.FromEndpoint || e.cfg.Protocol != 0 {
 		t.lanes = t.own
 	} else if t.lanes, err = udp.Connect(e.socket(), cfg.Remote, cfg.SourcePorts); err != nil {
 		return nil, err

@@ -89,7 +89,7 @@ func (w *way) inside(t testing.TB) error {
 func (w *way) outside(t testing.TB) error {
 	t.Helper()
 	rows, err := tshark(t, layers.LinkTypeEthernet, w.wire,
-		"frame.len", "ip.len", "ipv6.plen", "ip.flags.df", "ip.flags.mf", "ip.frag_offset", "ipv6.fraghdr.offset", "ip.checksum.status", "udp.length", "udp.srcport", "udp.checksum.status", "icmp.type")
+		"frame.len", "ip.len", "ipv6.plen", "ip.flags.df", "ip.flags.mf", "ip.frag_offset", "ipv6.fraghdr.offset", "ip.checksum.status", "ip.proto", "ipv6.nxt", "udp.length", "udp.srcport", "udp.checksum.status", "icmp.type")
 	if err != nil {
 		return err
 	}
@@ -100,12 +100,15 @@ func (w *way) outside(t testing.TB) error {
 			return fmt.Errorf("frame %d is an ICMP message: %v", i, row)
 		case row["ip.flags.mf"] == "1" || number(row["ip.frag_offset"]) > 0 || row["ipv6.fraghdr.offset"] != "":
 			return fmt.Errorf("frame %d is a fragment: %v", i, row)
-		case row["udp.length"] == "":
+		case w.c.Protocol != 0 && row["udp.length"] != "":
+			return fmt.Errorf("frame %d is UDP: %v", i, row)
+		case !w.c.outer(row):
 			continue // ARP, neighbor discovery
-		case row["udp.checksum.status"] != checksumGood || !v6 && row["ip.checksum.status"] != checksumGood:
+		case w.c.Protocol == 0 && row["udp.checksum.status"] != checksumGood || !v6 && row["ip.checksum.status"] != checksumGood:
 			return fmt.Errorf("frame %d has a wrong checksum: %v", i, row)
-		case v6 && (number(row["ipv6.plen"]) != number(row["udp.length"]) || number(row["frame.len"]) != number(row["ipv6.plen"])+54),
-			!v6 && (number(row["ip.len"]) != number(row["udp.length"])+20 || number(row["frame.len"]) != max(number(row["ip.len"])+14, 60) && number(row["frame.len"]) != number(row["ip.len"])+14):
+		case w.c.Protocol == 0 && number(row["udp.length"]) != max(number(row["ipv6.plen"]), number(row["ip.len"])-20),
+			v6 && number(row["frame.len"]) != number(row["ipv6.plen"])+54,
+			!v6 && number(row["frame.len"]) != max(number(row["ip.len"])+14, 60) && number(row["frame.len"]) != number(row["ip.len"])+14:
 			return fmt.Errorf("frame %d has lengths that do not fit each other: %v", i, row)
 		case number(row["frame.len"])-14 > w.c.MTU+w.c.Overhead:
 			return fmt.Errorf("frame %d is longer than %d bytes: %v", i, w.c.MTU+w.c.Overhead, row)
@@ -184,8 +187,19 @@ func writePcap(file string, link layers.LinkType, packets [][]byte) error {
 	return f.Sync()
 }
 
+// outer reports whether a frame is the tunnel's.
+func (c *Config) outer(row map[string]string) bool {
+	if c.Protocol == 0 {
+		return row["udp.length"] != ""
+	}
+	return number(row["ip.proto"]) == int(c.Protocol) || number(row["ipv6.nxt"]) == int(c.Protocol)
+}
+
 // ours reports whether a source port is one that a tunnel of ours may have.
 func (c *Config) ours(port int) bool {
+	if c.Protocol != 0 {
+		return true // there are no ports
+	}
 	if c.OnePort != 0 {
 		return port == c.OnePort
 	}

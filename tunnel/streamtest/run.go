@@ -36,6 +36,8 @@ type Config struct {
 	Seed     uint64
 	Flows    int // in each direction
 	OnePort  int // from which all datagrams come; 0: from dynamic ports
+	// Protocol is that of IP, of outer packets that are in no UDP; 0: UDP.
+	Protocol uint8
 }
 
 const (

@@ -74,13 +74,16 @@ func (l *Lanes) flushLane(b *Batch, at, end int, sent, lost func(r *Run)) {
 		l.prepare(b, i)
 	}
 	for retried := false; at < end; {
-		run := &b.Runs[at]
-		if run.Count() > 1 && l.plain.Load() {
-			l.one(fd, b, at, sent, lost)
-			at++
-			continue
+		run, stop := &b.Runs[at], end
+		if l.plain.Load() {
+			if run.Count() > 1 {
+				l.one(fd, b, at, sent, lost)
+				at++
+				continue
+			}
+			stop = b.single(at, end)
 		}
-		n, err := mmsg(unix.SYS_SENDMMSG, fd, b.msgs[at:end])
+		n, err := mmsg(unix.SYS_SENDMMSG, fd, b.msgs[at:stop])
 		switch {
 		case err == nil:
 			for i := at; i < at+n; i++ {
@@ -99,6 +102,14 @@ func (l *Lanes) flushLane(b *Batch, at, end int, sent, lost func(r *Run)) {
 		lost(run)
 		at, retried = at+1, false
 	}
+}
+
+// single is the end of the runs from at that are one datagram each.
+func (b *Batch) single(at, end int) int {
+	for at < end && b.Runs[at].Count() == 1 {
+		at++
+	}
+	return at
 }
 
 // unsegmentable is an error of UDP_SEGMENT, not of the datagrams.

@@ -1,6 +1,8 @@
 // Package udp has the outer sockets of the tunnels: Receivers, which share one
 // address and port and read batches, and Lanes, which send to one peer from
-// several source ports.
+// several source ports. ESP may do without UDP (RFC 4303): then there is one
+// socket for its protocol, without ports, and the kernel neither joins nor
+// segments, so each packet is one in a batch.
 //
 // All are bound to the underlay's network card and carry the mark by which the
 // routing rules keep outer packets out of the tunnels. Outer packets are never

@@ -27,5 +27,8 @@ func newDestination(a netip.AddrPort) *destination {
 // Lane sends to a peer from the receiver's own address and port. It ends with
 // the receiver.
 func (r *Receiver) Lane(peer netip.AddrPort) *Lanes {
-	return &Lanes{fds: []int{r.fd}, ports: []uint16{r.port}, peer: peer, v6: peer.Addr().Is6(), to: newDestination(peer)}
+	peer = r.cfg.address(peer)
+	l := &Lanes{fds: []int{r.fd}, ports: []uint16{r.cfg.Local.Port()}, peer: peer, v6: peer.Addr().Is6(), to: newDestination(peer)}
+	l.plain.Store(r.cfg.raw()) // only UDP can be segmented
+	return l
 }

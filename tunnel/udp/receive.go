@@ -26,7 +26,7 @@ const (
 // Receiver reads datagrams in batches. One goroutine uses it.
 type Receiver struct {
 	fd      int
-	port    uint16 // its own
+	cfg     Config
 	msgs    [batch]mmsghdr
 	iovs    [batch]unix.Iovec
 	names   [batch]unix.RawSockaddrInet6 // the larger of the two families
@@ -49,8 +49,12 @@ type Message struct {
 }
 
 // Listen opens n receivers on the same address and port; the kernel spreads
-// the peers' source ports over them (SO_REUSEPORT).
+// the peers' source ports over them (SO_REUSEPORT). Without ports it spreads
+// nothing, and each gets a copy of every packet: n has to be 1.
 func Listen(cfg Config, n int) ([]*Receiver, error) {
+	if cfg.raw() && n != 1 {
+		return nil, fmt.Errorf("%d sockets for protocol %d: each would get all packets", n, cfg.Protocol)
+	}
 	list := make([]*Receiver, 0, n)
 	for range n {
 		r, err := newReceiver(cfg)
@@ -74,20 +78,20 @@ func newReceiver(cfg Config) (*Receiver, error) {
 	if cfg.Local.Addr().Is6() {
 		tos = option{"ask for the traffic class", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1}
 	}
+	options := []option{tos, {"ask for lost datagrams", unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1}}
+	if !cfg.raw() {
+		options = append(options, option{"let the kernel join datagrams", unix.SOL_UDP, unix.UDP_GRO, 1})
+	}
 	err = errors.Join(
-		set(fd, []option{
-			tos,
-			{"ask for lost datagrams", unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1},
-			{"let the kernel join datagrams", unix.SOL_UDP, unix.UDP_GRO, 1},
-		}),
+		set(fd, options),
 		setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF),
 		setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF), // a Lane sends from here
-		bind(fd, cfg.Local),
+		bind(fd, cfg.address(cfg.Local)),
 	)
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	r := &Receiver{fd: fd, port: cfg.Local.Port(), buf: make([]byte, batch*stride)}
+	r := &Receiver{fd: fd, cfg: cfg, buf: make([]byte, batch*stride)}
 	for i := range r.msgs {
 		b := r.buf[i*stride:][:MaxMessage]
 		r.iovs[i].Base = &b[0]
@@ -121,6 +125,9 @@ func (r *Receiver) Receive() (int, error) {
 func (r *Receiver) Message(i int) (d Message) {
 	m := &r.msgs[i]
 	d.Buf = r.buf[i*stride : i*stride+int(m.n)]
+	if r.cfg.raw() && r.names[i].Family == unix.AF_INET {
+		d.Buf = behindIPv4(d.Buf)
+	}
 	d.Size = len(d.Buf)
 	d.Truncated = m.hdr.Flags&unix.MSG_TRUNC != 0
 	d.Source = source(&r.names[i])
@@ -140,6 +147,21 @@ func (r *Receiver) Message(i int) (d Message) {
 		}
 	})
 	return d
+}
+
+// behindIPv4 is what follows an IPv4 header and its options, which a raw socket
+// gives as well (raw(7)); one for IPv6 does not. The kernel has looked at the
+// lengths, but they are the packet's own.
+func behindIPv4(b []byte) []byte {
+	const least = 20
+	if len(b) < least {
+		return nil
+	}
+	n := int(b[0]&15) * 4
+	if n < least || n > len(b) {
+		return nil
+	}
+	return b[n:]
 }
 
 // overflow takes the kernel's count of what this socket dropped since it exists.
@@ -166,7 +188,7 @@ func source(name *unix.RawSockaddrInet6) netip.Addr {
 // Close closes the socket. Nothing may use it any more.
 func (r *Receiver) Close() error {
 	if err := unix.Close(r.fd); err != nil {
-		return fmt.Errorf("close a UDP socket: %w", err)
+		return fmt.Errorf("close a socket: %w", err)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ type Lanes struct {
 	peer  netip.AddrPort
 	v6    bool
 	to    *destination // of sockets that are not connected and belong to a Receiver
-	plain atomic.Bool  // UDP_SEGMENT does not work here
+	plain atomic.Bool  // no UDP_SEGMENT here
 }
 
 // Connect opens n lanes to a peer, from cfg.Local's address. Ports that are in
@@ -85,6 +85,16 @@ func dropAll(fd int) error {
 // SendPlainly switches UDP_SEGMENT off: every datagram is sent for itself.
 func (l *Lanes) SendPlainly() { l.plain.Store(true) }
 
+// MaxRun is how many datagrams a run should have: one, where the kernel would
+// not take more as a whole. Then a batch is up to MaxRuns datagrams, which go by
+// one system call.
+func (l *Lanes) MaxRun() int {
+	if l.plain.Load() {
+		return 1
+	}
+	return MaxRun
+}
+
 // Count is how many lanes there are.
 func (l *Lanes) Count() int { return len(l.fds) }
 
@@ -127,7 +137,7 @@ func (l *Lanes) Close() error {
 	var errs []error
 	for _, fd := range l.fds {
 		if err := unix.Close(fd); err != nil {
-			errs = append(errs, fmt.Errorf("close a UDP socket: %w", err))
+			errs = append(errs, fmt.Errorf("close a socket: %w", err))
 		}
 	}
 	l.fds = nil

@@ -161,6 +161,23 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// Where UDP_SEGMENT must not be used it is not, behind single datagrams either.
+func TestPlainBehindSingle(t *testing.T) {
+	ns := loopback(t)
+	r := receiver(t, ns, peer)
+	l := lanes(t, ns, here, peer, 1)
+	l.SendPlainly()
+	one, row := Run{Buf: []byte("alone"), Size: 5}, Run{Buf: pattern(2500), Size: 1000}
+	if sent, lost := flushAll(l, one, one, row, one); sent != 6 || lost != 0 {
+		t.Errorf("sent %d, lost %d", sent, lost)
+	}
+	for i, d := range take(t, r, 6) {
+		if want := []int{5, 5, 1000, 1000, 500, 5}[i]; len(d.payload) != want || d.joined && i > 1 {
+			t.Errorf("datagram %d: %d bytes, want %d, joined by the kernel: %v", i, len(d.payload), want, d.joined)
+		}
+	}
+}
+
 // A datagram that does not fit the device is lost and said to be; those around it are not.
 func TestTooLongForTheDevice(t *testing.T) {
 	ns := loopback(t)

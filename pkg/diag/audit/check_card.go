@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 )
 
 // checkCards looks at the node's network card.
@@ -50,13 +51,11 @@ func (a *auditor) checkGroups() {
 
 func (a *auditor) checkGroup(g SecurityGroup, t IntentTunnel, own netip.Addr) {
 	for _, inbound := range []bool{true, false} {
-		f := t.flow(inbound, own)
-		rule, blocked := g.blocks(inbound, f)
-		if !blocked {
-			continue
+		for _, f := range t.flows(inbound, own) {
+			if rule, blocked := g.blocks(inbound, f); blocked {
+				a.find(TunnelBlocked, t.Name, allow(g, rule, t.Name, f), "rule %s (priority %d) of the security group %s denies %s", rule.Name, rule.Priority, g.ID.name(), f)
+			}
 		}
-		a.find(TunnelBlocked, t.Name, allow(g, rule, t.Name, f), "rule %s (priority %d) of the security group %s denies UDP from %s to %s port %d",
-			rule.Name, rule.Priority, g.ID.name(), f.from, f.to, f.port)
 	}
 }
 
@@ -76,9 +75,13 @@ func allow(g SecurityGroup, before SecurityRule, tunnel string, f flow) string {
 			move = fmt.Sprintf("az network nsg rule update %s -n %s --priority %d && ", where, before.Name, next)
 		}
 	}
-	return move + fmt.Sprintf("az network nsg rule create %s -n transitd-%s-%s --priority %d --direction %s --access Allow --protocol Udp "+
-		"--source-address-prefixes %s --source-port-ranges '*' --destination-address-prefixes %s --destination-port-ranges %d",
-		where, tunnel, suffix, priority, direction, f.from, f.to, f.port)
+	port := strconv.Itoa(int(f.port))
+	if f.esp {
+		port, suffix = "'*'", suffix+"-esp"
+	}
+	return move + fmt.Sprintf("az network nsg rule create %s -n transitd-%s-%s --priority %d --direction %s --access Allow --protocol %s "+
+		"--source-address-prefixes %s --source-port-ranges '*' --destination-address-prefixes %s --destination-port-ranges %s",
+		where, tunnel, suffix, priority, direction, f.protocol(), f.from, f.to, port)
 }
 
 // Priorities that Azure takes for rules of one's own.

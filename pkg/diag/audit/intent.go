@@ -36,6 +36,8 @@ type IntentTunnel struct {
 	Port, PeerPort uint16
 	// Spread says that packets leave from many source ports, not from the one that is listened on.
 	Spread bool
+	// Raw says that packets are ESP without UDP; the ports are IKE's.
+	Raw bool
 }
 
 // IntentRouteServer is one Route Server.
@@ -61,6 +63,9 @@ type Announcement struct {
 	Local bool
 }
 
+// ikePort is IKE's of UDP, where ESP is in no UDP.
+const ikePort = 500
+
 // FromConfig takes the intent from a configuration. What is announced is only
 // known as far as the node originates it without a probe.
 func FromConfig(c *config.Config) Intent {
@@ -72,6 +77,12 @@ func FromConfig(c *config.Config) Intent {
 		x := IntentTunnel{Name: t.Name, Remote: t.Remote, Port: t.VXLAN.Port, PeerPort: t.VXLAN.Port, Spread: true}
 		if t.Encapsulation == config.EncapsulationWireGuard {
 			x.Port, x.PeerPort, x.Spread = t.WireGuard.ListenPort, t.WireGuard.PeerPort, t.WireGuard.Paths > 1
+		}
+		if t.Encapsulation == config.EncapsulationIPsec {
+			x.Port, x.PeerPort, x.Spread, x.Raw = t.IPsec.Port, t.IPsec.PeerPort, t.IPsec.Paths > 1, !t.IPsec.UDPEncapsulation
+			if x.Raw {
+				x.Port, x.PeerPort = ikePort, ikePort
+			}
 		}
 		in.Tunnels = append(in.Tunnels, x)
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -61,6 +62,31 @@ type flow struct {
 	from, to netip.Addr
 	port     uint16 // of the destination
 	source   uint16 // the one source port; 0 if it is any from firstSourcePort to lastSourcePort
+	esp      bool   // it is ESP, and not UDP: without ports
+}
+
+func (f flow) String() string {
+	if f.esp {
+		return fmt.Sprintf("ESP from %s to %s", f.from, f.to)
+	}
+	return fmt.Sprintf("UDP from %s to %s port %d", f.from, f.to, f.port)
+}
+
+// protocol is what a rule of a security group calls it.
+func (f flow) protocol() string {
+	if f.esp {
+		return "Esp"
+	}
+	return "Udp"
+}
+
+// flows are all that a tunnel's packets look like.
+func (t IntentTunnel) flows(inbound bool, own netip.Addr) []flow {
+	f := t.flow(inbound, own)
+	if !t.Raw {
+		return []flow{f}
+	}
+	return []flow{f, {from: f.from, to: f.to, esp: true}}
 }
 
 // flow is what a tunnel's packets look like to this node's card.
@@ -77,17 +103,20 @@ func (t IntentTunnel) flow(inbound bool, own netip.Addr) flow {
 
 // blocks finds the rule that denies a tunnel's packets in one direction; ok is false if they pass.
 func (g SecurityGroup) blocks(inbound bool, f flow) (rule SecurityRule, ok bool) {
-	first, last := int(f.source), int(f.source)
-	if f.source == 0 {
+	first, last, to, toLast := int(f.source), int(f.source), int(f.port), int(f.port)
+	switch {
+	case f.esp: // a rule for some ports is for none of it
+		first, last, to, toLast = 0, lastSourcePort, 0, lastSourcePort
+	case f.source == 0:
 		first, last = firstSourcePort, lastSourcePort
 	}
 	for _, r := range g.Rules {
-		if r.Inbound != inbound || r.Protocol != "*" && !strings.EqualFold(r.Protocol, "Udp") ||
-			!anyAddress(r.From, f.from) || !anyAddress(r.To, f.to) || !anyPort(r.ToPorts, int(f.port), int(f.port), false) {
+		if r.Inbound != inbound || r.Protocol != "*" && !strings.EqualFold(r.Protocol, f.protocol()) ||
+			!anyAddress(r.From, f.from) || !anyAddress(r.To, f.to) || !anyPort(r.ToPorts, to, toLast, false) {
 			continue
 		}
 		// All source ports have to be allowed; one that is denied is a flow that dies.
-		if !anyPort(r.FromPorts, first, last, !r.Allow) {
+		if !anyPort(r.FromPorts, first, last, !r.Allow && !f.esp) {
 			continue
 		}
 		return r, !r.Allow

@@ -256,6 +256,52 @@ func TestSecurityGroupWireGuard(t *testing.T) {
 	}
 }
 
+// TestSecurityGroupRawESP: ESP without UDP and its IKE are each asked for. A rule for ports is for UDP only.
+func TestSecurityGroupRawESP(t *testing.T) {
+	t.Parallel()
+	own := netip.MustParseAddr("10.0.2.4")
+	tunnel := IntentTunnel{Name: "tr0", Remote: netip.MustParseAddr("10.1.2.4"), Port: 500, PeerPort: 500, Raw: true}
+	every := []string{"*"}
+	rule := func(allow bool, protocol, to string) SecurityRule {
+		return SecurityRule{Name: "r", Priority: 200, Inbound: true, Allow: allow, Protocol: protocol, From: every, To: every, FromPorts: every, ToPorts: []string{to}}
+	}
+	deny := rule(false, "*", "*")
+	const ike, esp = "UDP from 10.1.2.4 to 10.0.2.4 port 500", "ESP from 10.1.2.4 to 10.0.2.4"
+	for _, tc := range []struct {
+		name    string
+		rules   []SecurityRule
+		blocked []string
+	}{
+		{"both", []SecurityRule{rule(true, "Udp", "500"), rule(true, "Esp", "*"), deny}, nil},
+		{"everything", []SecurityRule{rule(true, "*", "*"), deny}, nil},
+		{"only IKE", []SecurityRule{rule(true, "Udp", "500"), deny}, []string{esp}},
+		{"only ESP", []SecurityRule{rule(true, "esp", "*"), deny}, []string{ike}},
+		{"all UDP", []SecurityRule{rule(true, "Udp", "*"), deny}, []string{esp}},
+		{"any protocol, some ports", []SecurityRule{rule(true, "*", "500-4500"), deny}, []string{esp}},
+		{"a port is denied", []SecurityRule{rule(false, "*", "500"), rule(true, "*", "*")}, []string{ike}},
+		{"nothing", []SecurityRule{deny}, []string{ike, esp}},
+	} {
+		g := SecurityGroup{Rules: tc.rules}
+		var blocked []string
+		for _, f := range tunnel.flows(true, own) {
+			if r, no := g.blocks(true, f); no {
+				blocked = append(blocked, f.String())
+				if want := "--protocol " + f.protocol(); !strings.Contains(allow(g, r, "tr0", f), want) {
+					t.Errorf("%s: %s", tc.name, allow(g, r, "tr0", f))
+				}
+			}
+		}
+		if d := cmp.Diff(tc.blocked, blocked); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, d)
+		}
+	}
+	f := flow{from: tunnel.Remote, to: own, esp: true}
+	if got := allow(SecurityGroup{}, SecurityRule{Inbound: true, Priority: 300}, "tr0", f); !strings.HasSuffix(got, "-n transitd-tr0-in-esp --priority 299 --direction Inbound --access Allow --protocol Esp "+
+		"--source-address-prefixes 10.1.2.4 --source-port-ranges '*' --destination-address-prefixes 10.0.2.4 --destination-port-ranges '*'") {
+		t.Error(got)
+	}
+}
+
 // TestAllow: the command's priority is one that Azure takes and that no rule has.
 func TestAllow(t *testing.T) {
 	t.Parallel()

@@ -62,10 +62,14 @@ func (d *doctor) trials() (list []trial) {
 	for _, t := range d.n.Tunnels {
 		if t.Port != 0 && t.Remote.IsValid() && card != "" {
 			in := packet{ipv6: t.Remote.Is6(), in: card, from: t.Remote, to: d.n.Address, proto: "udp", dport: t.Port, state: "new"}
-			outer := calls(FirewallTunnel, t.Name, "the tunnel's packets", t.Remote.String(), in)
-			outer[1].p.dport, outer[1].p.mark = t.PeerPort, d.n.Mark
-			outer[1].accept = outer[1].p.words("oifname", card, "daddr", t.Remote)
-			list = append(list, outer...)
+			if t.Raw {
+				esp := in
+				esp.proto, esp.dport = "esp", 0
+				list = append(list, d.outer(t, "the tunnel's packets", esp)...)
+				list = append(list, d.outer(t, "the tunnel's IKE messages", in)...)
+			} else {
+				list = append(list, d.outer(t, "the tunnel's packets", in)...)
+			}
 		}
 		list = append(list, calls(FirewallBGP, t.Name, "BGP's packets", "tunnel "+t.Name, packet{in: t.Name, from: t.Peer, to: t.Address, proto: "tcp", dport: bgpPort, state: "new"})...)
 		if t.BFD {
@@ -86,6 +90,18 @@ func (d *doctor) trials() (list []trial) {
 	return list
 }
 
+// outer are outer packets of a tunnel, in and out.
+func (d *doctor) outer(t Tunnel, what string, in packet) []trial {
+	list := calls(FirewallTunnel, t.Name, what, t.Remote.String(), in)
+	out := &list[1]
+	out.p.mark = d.n.Mark
+	if in.dport != 0 {
+		out.p.dport = t.PeerPort
+	}
+	out.accept = out.p.words("oifname", in.in, "daddr", t.Remote)
+	return list
+}
+
 // calls are a packet from a neighbour, and its like from here.
 func calls(id ID, subject, what, neighbor string, p packet) []trial {
 	back := p
@@ -98,7 +114,11 @@ func calls(id ID, subject, what, neighbor string, p packet) []trial {
 
 // words write a packet as nft does, with one interface and one address.
 func (p packet) words(name, device, side string, a netip.Addr) string {
-	return fmt.Sprintf("%s %q %s %s %s %s dport %d", name, device, family(a), side, a, p.proto, p.dport)
+	words := fmt.Sprintf("%s %q %s %s %s ", name, device, family(a), side, a)
+	if p.dport == 0 { // of a protocol without ports
+		return words + "meta l4proto " + p.proto
+	}
+	return words + fmt.Sprintf("%s dport %d", p.proto, p.dport)
 }
 
 func family(a netip.Addr) string {
@@ -162,7 +182,11 @@ func ufw(c *chain, t trial) string {
 	if t.p.to.IsValid() {
 		to = t.p.to.String()
 	}
-	return fmt.Sprintf("ufw allow %s proto %s from %s to %s port %d", direction, t.p.proto, from, to, t.p.dport)
+	allow := fmt.Sprintf("ufw allow %s proto %s from %s to %s", direction, t.p.proto, from, to)
+	if t.p.dport == 0 {
+		return allow
+	}
+	return allow + fmt.Sprintf(" port %d", t.p.dport)
 }
 
 // words writes what is known of a packet, each behind its flag.

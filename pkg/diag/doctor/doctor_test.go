@@ -340,6 +340,14 @@ func TestFromConfig(t *testing.T) {
 	if x := FromConfig(c).Tunnels[0]; x.Port != 51820 || x.PeerPort != 51821 || x.Overhead != 60 {
 		t.Errorf("WireGuard: %+v", x)
 	}
+	c.Tunnels[0].Encapsulation, c.Tunnels[0].IPsec = config.EncapsulationIPsec, config.IPsec{Port: 4500, PeerPort: 4501}
+	if x := FromConfig(c).Tunnels[0]; !x.Raw || x.Port != 500 || x.PeerPort != 500 || x.Overhead != 57 {
+		t.Errorf("ESP without UDP: %+v", x)
+	}
+	c.Tunnels[0].IPsec.UDPEncapsulation = true
+	if x := FromConfig(c).Tunnels[0]; x.Raw || x.Port != 4500 || x.PeerPort != 4501 || x.Overhead != 65 {
+		t.Errorf("ESP in UDP: %+v", x)
+	}
 }
 
 func TestFromStatus(t *testing.T) {

@@ -31,7 +31,7 @@ type packet struct {
 	ipv6         bool
 	in, out      string // interfaces
 	from, to     netip.Addr
-	proto        string // "udp" or "tcp"
+	proto        string // "udp", "tcp" or "esp"
 	sport, dport uint16
 	mark         uint32
 	state        string // of connection tracking

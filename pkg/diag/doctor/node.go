@@ -46,11 +46,15 @@ type Tunnel struct {
 	Remote        netip.Addr
 	Port          uint16 // UDP, ours
 	PeerPort      uint16
-	Overhead      int // of the outer packet, in bytes; 0 if not known
+	Raw           bool // packets are ESP without UDP; the ports are IKE's
+	Overhead      int  // of the outer packet, in bytes; 0 if not known
 	MTU           int
 	Address, Peer netip.Addr // inside the tunnel
 	IPv6, BFD     bool
 }
+
+// ikePort is UDP's, where ESP is in no UDP.
+const ikePort = 500
 
 // FromConfig takes a node from its configuration.
 func FromConfig(c *config.Config) Node {
@@ -70,6 +74,9 @@ func FromConfig(c *config.Config) Node {
 		}
 		if t.Encapsulation == config.EncapsulationIPsec {
 			x.Port, x.PeerPort = t.IPsec.Port, t.IPsec.PeerPort
+			if x.Raw = !t.IPsec.UDPEncapsulation; x.Raw {
+				x.Port, x.PeerPort = ikePort, ikePort
+			}
 		}
 		if t.Encapsulation == config.EncapsulationWireGuard {
 			x.Port, x.PeerPort = t.WireGuard.ListenPort, t.WireGuard.PeerPort

@@ -192,3 +192,41 @@ func FuzzRuleset(f *testing.F) {
 		}
 	})
 }
+
+// ESP without UDP has no port: what drops it is told from what drops its IKE, and each is mended for itself.
+func TestRawESP(t *testing.T) {
+	all := archives(t)
+	for file, want := range map[string][]string{
+		"input-closed": {
+			`nft insert rule inet filter input iifname "eth0" ip saddr 10.1.2.4 meta l4proto esp accept # and in the file that is loaded at boot`,
+			`nft insert rule inet filter input iifname "eth0" ip saddr 10.1.2.4 udp dport 500 accept # and in the file that is loaded at boot`,
+		},
+		"ufw": {"ufw allow in on eth0 proto esp from 10.1.2.4 to 10.0.2.4", "ufw allow in on eth0 proto udp from 10.1.2.4 to 10.0.2.4 port 500"},
+		"iptables": {
+			"iptables -I INPUT -i eth0 -s 10.1.2.4 -d 10.0.2.4 -p esp -j ACCEPT # and in the file that is loaded at boot",
+			"iptables -I INPUT -i eth0 -s 10.1.2.4 -d 10.0.2.4 -p udp --dport 500 -j ACCEPT # and in the file that is loaded at boot",
+		},
+	} {
+		a := all["testdata/rulesets/"+file+".txtar"]
+		r, err := ParseRuleset(member(a, "rules.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.AddIptables("ip", string(member(a, "rules.iptables")))
+		n, h := healthyNode(), healthyHost()
+		n.Tunnels = n.Tunnels[:1]
+		n.Tunnels[0].Raw, n.Tunnels[0].Port, n.Tunnels[0].PeerPort = true, ikePort, ikePort
+		h.Firewall = r
+		var got []string
+		for _, f := range Run(n, h).Findings {
+			if f.ID == FirewallTunnel && f.Severity == SeverityError {
+				got = append(got, f.Mend)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", file, d)
+		}
+	}
+}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The kernel's ESP at the other end, with extended sequence numbers and without.
+// The kernel's ESP at the other end, with extended sequence numbers and without, in UDP and by itself.
 func TestIPsecKernel(t *testing.T) {
 	for _, c := range []struct {
 		ipsecCase
@@ -18,10 +18,16 @@ func TestIPsecKernel(t *testing.T) {
 			esp: "aes256gcm16-ecp384-esn-noesn", theirESP: "aes256gcm16-ecp384-esn",
 		}, true},
 		{ipsecCase{name: "chacha20-theirs", ike: "chacha20poly1305-prfsha512-x25519", esp: "chacha20poly1305-x25519", auth: "psk"}, false},
+		{ipsecCase{
+			name: "raw-aes-esn-ours", ike: "aes256gcm16-prfsha384-ecp384", auth: "psk", initiate: true, raw: true,
+			esp: "aes256gcm16-ecp384-esn-noesn", theirESP: "aes256gcm16-ecp384-esn",
+		}, true},
+		{ipsecCase{name: "raw-aes-theirs", ike: "aes128gcm16-prfsha256-ecp256", esp: "aes128gcm16-ecp256", auth: "psk", raw: true}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newIPsecPair(t, c.ipsecCase, newKernelXfrm)
 			p.slow = 3
+			count := watchWire(t, p.near)
 			t.Log(p.peer.version())
 			p.interop(unlessLong(100e6))
 			p.countsWith(c.esn)
@@ -29,6 +35,11 @@ func TestIPsecKernel(t *testing.T) {
 			p.kernelRefusedNothing()
 			if c.esn {
 				p.beyond32Bits()
+			}
+			bare, inUDP, ike, marked := count("esp && !udp"), count("esp && udp.port == 4500"), count("isakmp && udp.port == 500"), count("isakmp && udp.port == 4500")
+			t.Logf("on the wire: %d packets of ESP by itself and %d in UDP; %d messages of IKE at port 500 and %d at 4500", bare, inUDP, ike, marked)
+			if c.raw && (bare < 1000 || inUDP+marked > 0 || ike < 20) || !c.raw && (bare > 0 || inUDP < 1000) {
+				t.Error("that is not what the wire should have")
 			}
 		})
 	}
@@ -62,7 +73,7 @@ func (p *ipsecPair) countsWith(esn bool) {
 	if len(x.Child) != 1 || strings.Contains(x.Child[0].Proposal, "-esn") != esn {
 		t.Errorf("ours: %+v", x.Child)
 	}
-	if out := p.mustSwan("--list-sas"); strings.Contains(out, "/ESN") != esn || !strings.Contains(out, "TUNNEL-in-UDP") {
+	if out := p.mustSwan("--list-sas"); strings.Contains(out, "/ESN") != esn || strings.Contains(out, "TUNNEL-in-UDP") == p.c.raw || !strings.Contains(out, "TUNNEL") {
 		t.Errorf("theirs: %s", out)
 	}
 	if out := p.xfrm(); len(xfrmESN.FindAllString(out, -1)) != map[bool]int{true: 2}[esn] {
@@ -95,10 +106,14 @@ func (p *ipsecPair) beyond32Bits() {
 	if m == nil {
 		t.Fatalf("no SA towards us: %s", p.xfrm())
 	}
+	carried := "encap espinudp 4500 4500 0.0.0.0 "
+	if p.c.raw {
+		carried = ""
+	}
 	for _, sent := range []string{"0x7fffff00", "0xfffffff0"} {
 		sa := fmt.Sprintf("src %s dst %s proto esp spi %s", ipsecFar, ipsecNear, m[1])
 		line := fmt.Sprintf("ip xfrm state delete %[1]s && ip xfrm state add %[1]s reqid %[2]s mode tunnel replay-window 32 flag af-unspec esn replay-oseq %[3]s"+
-			" aead '%[4]s' %[5]s 128 encap espinudp 4500 4500 0.0.0.0 if_id 42", sa, m[2], sent, m[3], m[4])
+			" aead '%[4]s' %[5]s 128 %[6]sif_id 42", sa, m[2], sent, m[3], m[4], carried)
 		if _, err := p.peer.sh(line); err != nil {
 			t.Fatal(err)
 		}

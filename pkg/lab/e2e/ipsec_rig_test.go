@@ -34,6 +34,7 @@ type ipsecCase struct {
 	initiate bool   // we begin
 	extra    string // lines of charon's settings
 	fragment bool   // the peer sends small fragments
+	raw      bool   // ESP is in no UDP
 }
 
 // charonPeer is strongSwan with its own userspace ESP, or the kernel's in a guest.
@@ -105,9 +106,13 @@ swanctl {
 		certs = "certs = " + p.peer.folder() + "/far.pem\n"
 	}
 	how := map[bool]string{true: "psk", false: "pubkey"}[c.auth == "psk"]
-	fragments := ""
+	fragments, carried := "", ""
 	if c.fragment {
 		fragments = "fragmentation = force\n"
+	}
+	if c.raw { // MOBIKE would go on at port 4500, also without a NAT
+		fragments += "encap = no\n    mobike = no\n"
+		carried = ", udp_encapsulation: false"
 	}
 	secrets := fmt.Sprintf("secrets {\n  ike-1 {\n    secret = %q\n    id-1 = near.test\n    id-2 = far.test\n  }\n}\n", ipsecSecret)
 	if c.auth != "psk" {
@@ -156,13 +161,13 @@ tunnels:
     address: %s/30
     peer_address: %s
     encapsulation: ipsec
-    ipsec: {local_id: near.test, remote_id: far.test, %s, initiate: %v, ike_proposals: [%s], esp_proposals: [%s], dpd_delay: 1s}
+    ipsec: {local_id: near.test, remote_id: far.test, %s, initiate: %v, ike_proposals: [%s], esp_proposals: [%s], dpd_delay: 1s%s}
     bgp: {asn: 64513}
     bfd: {enabled: false}
 observe: {listen: ""}
 control: {socket: %s}
 log: {format: console}
-`, ipsecFar, ipsecNearInner, ipsecFarInner, keys, c.initiate, c.ike, c.esp, p.file("ctl.sock")))
+`, ipsecFar, ipsecNearInner, ipsecFarInner, keys, c.initiate, c.ike, c.esp, carried, p.file("ctl.sock")))
 	argv := append([]string{filepath.Join(binDir, "transitd"), "run", "-c", p.file("transitd.yaml")}, flags...)
 	p.daemon = &farProgram{t: t, ns: p.near, dir: p.dir, name: "transitd", argv: argv}
 	return p

@@ -172,7 +172,7 @@ it), and the tunnel comes up again. With certificates the IKE messages are sent 
 const ipsecEnd = `
 
 The amounts are those of the run that wrote this (a tenth unless TRANSITD_LONG=1), on a machine that did other things too: [performance.md](performance.md) says how fast it is.
-TestIPsecKernel does the same with strongSwan in a guest whose kernel does the ESP, through an XFRM interface, with extended sequence numbers that pass 2^32 (100 MB each way, a tenth unless TRANSITD_LONG=1).
+TestIPsecKernel does the same with strongSwan in a guest whose kernel does the ESP, in UDP and without, through an XFRM interface, with extended sequence numbers that pass 2^32 (100 MB each way, a tenth unless TRANSITD_LONG=1).
 TestIPsecKeyLog has tshark decrypt and authenticate IKE and ESP from the key log; TestScapy in tunnel/esp does the same with scapy for extended
 sequence numbers and ChaCha20-Poly1305.
 `

@@ -105,7 +105,11 @@ func verifyChain(chain, authorities []*x509.Certificate, id Identity, now time.T
 		// RFC 4945, section 5.1.3.12, would have one for IPsec; authorities in use give others.
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
-	if err != nil {
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &invalid) && invalid.Cert != nil && !invalid.Cert.Equal(leaf):
+		return fmt.Errorf("%s, between it and the authority: %w", SubjectOf(invalid.Cert), err)
+	case err != nil:
 		return err
 	}
 	return id.Names(leaf)

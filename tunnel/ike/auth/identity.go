@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/transitd/transitd/tunnel/ike/message"
 )
@@ -290,7 +291,7 @@ func sayDN(dn pkix.RDNSequence) string {
 
 // visible keeps a peer's name from writing to a terminal what is no name.
 func visible(r rune) rune {
-	if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+	if !unicode.IsPrint(r) {
 		return '?'
 	}
 	return r

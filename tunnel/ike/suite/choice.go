@@ -46,6 +46,13 @@ func (m *Mismatch) Error() string {
 	return fmt.Sprintf("no proposal in common: the peer offers %s; here are %s: %s", list(m.Theirs), list(m.Ours), strings.Join(m.Why, "; "))
 }
 
+// Bounds of what a Mismatch describes of the peer's offer: proposals, and
+// transforms in each.
+const (
+	maxDescribed = 8
+	maxWords     = 32
+)
+
 func list(ps []Proposal) string {
 	if len(ps) == 0 {
 		return "none"
@@ -68,8 +75,11 @@ func Select(offered message.SA, ours []Proposal) (Choice, error) {
 			}
 		}
 	}
+	// What comes to no agreement may come from anybody, and can be long: the
+	// beginning of it is described.
 	m := &Mismatch{Ours: ours}
-	for _, o := range offered.Proposals {
+	for _, o := range offered.Proposals[:min(len(offered.Proposals), maxDescribed)] {
+		o.Transforms = o.Transforms[:min(len(o.Transforms), maxWords)]
 		theirs := Offered(o)
 		m.Theirs = append(m.Theirs, theirs)
 		var closest []string
