@@ -97,11 +97,16 @@ func (p *pair) spent() bool {
 // expired reports whether a direction has carried all that it may.
 func (p *pair) expired(bytes uint64) bool { return p.mostBytes > 0 && bytes >= p.mostBytes }
 
+// late is how many packets behind the newest one may be and still be told from one
+// that is ahead: far more than the window has, so that what a busy sender holds
+// back is authentic and too old, not altered.
+const late = 1 << 24
+
 // sequence is the whole sequence number of a packet, of which the lower half is
-// on the wire: the one nearest to the newest, so that it is within the window or
-// ahead of it (RFC 4303, appendix A2). It is a guess until the packet is
-// authentic. A gap of more than 2^32 packets is not bridged (appendix A3): no
-// pair that loses as many is still in use.
+// on the wire: the one near the newest, late at most or ahead of it (RFC 4303,
+// appendix A2, with a window of that many). It is a guess until the packet is
+// authentic. A gap of nearly 2^32 packets is not bridged (appendix A3): no pair
+// that loses as many is still in use.
 func (p *pair) sequence(low uint32) uint64 {
 	if !p.esn {
 		return uint64(low)
@@ -110,13 +115,12 @@ func (p *pair) sequence(low uint32) uint64 {
 }
 
 func guess(newest uint64, low uint32) uint64 {
-	const window = replay.Size
 	high, top := newest>>32, uint32(newest)
-	bottom := top - (window - 1) // of the window; it may be in the half before
+	bottom := top - (late - 1) // it may be in the half before
 	switch {
-	case top >= window-1 && low < bottom:
+	case top >= late-1 && low < bottom:
 		high++
-	case top < window-1 && low >= bottom:
+	case top < late-1 && low >= bottom:
 		high-- // at the very beginning that is no number that was ever sent
 	}
 	return high<<32 | uint64(low)

@@ -312,10 +312,12 @@ func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, 
 		if s.initiator || s.spii != h.InitiatorSPI || s.initial == nil {
 			continue
 		}
-		if bytes.Equal(s.initial.peerFirst, datagram) {
-			m.status.PeerBeganAt = m.now
-			m.e.Send(port, from, s.initial.first)
+		if !bytes.Equal(s.initial.peerFirst, datagram) {
+			m.status.Refused++
+			return
 		}
+		m.status.PeerBeganAt = m.now
+		m.e.Send(port, from, s.initial.first)
 		return
 	}
 	msg, err := message.Decode(datagram)

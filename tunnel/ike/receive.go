@@ -12,9 +12,11 @@ import (
 // message takes a message that has the SA's SPIs.
 func (s *ikeSA) message(port Port, from netip.AddrPort, h message.Header, datagram []byte) {
 	if h.Exchange == message.IKESAInit {
-		if s.state == stateInit && h.Response() {
-			s.initAnswer(datagram)
+		if s.state != stateInit || !h.Response() {
+			s.m.status.Refused++
+			return
 		}
+		s.initAnswer(datagram)
 		return
 	}
 	if s.open == nil {

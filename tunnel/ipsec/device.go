@@ -15,6 +15,7 @@ import (
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/esp"
 	"github.com/transitd/transitd/tunnel/ike"
+	ikemessage "github.com/transitd/transitd/tunnel/ike/message"
 	"github.com/transitd/transitd/tunnel/sa"
 )
 
@@ -116,8 +117,11 @@ func (d *Device) Control(dst, b []byte) (reply []byte, r tunnel.DropReason) {
 }
 
 func (d *Device) take(port ike.Port, b []byte) tunnel.DropReason {
-	if len(b) > maxMessage {
+	switch {
+	case len(b) > maxMessage:
 		return tunnel.DropTruncated
+	case len(b) < ikemessage.HeaderLen:
+		return tunnel.DropShort
 	}
 	if !d.gate.admits(b, time.Now()) {
 		return tunnel.DropHandshakeQueue

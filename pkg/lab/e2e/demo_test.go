@@ -13,7 +13,7 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs root and network namespaces: left out by -short")
 	}
-	for _, encapsulation := range []string{"vxlan", "wireguard"} {
+	for _, encapsulation := range []string{"vxlan", "wireguard", "ipsec"} {
 		t.Run(encapsulation, func(t *testing.T) { demo(t, encapsulation) })
 	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -10,14 +11,24 @@ import (
 	"time"
 )
 
-// TestEdgeDaemons: the same result with BIRD and with FRR as AVS' and the customer's routers.
+// TestEdgeDaemons: the same result with BIRD and with FRR as AVS' and the customer's
+// routers, whatever joins the NVAs; the long tests try each with each.
 func TestEdgeDaemons(t *testing.T) {
-	t.Run("bird", func(t *testing.T) { testEdge(t, "bird") })
-	t.Run("frr", func(t *testing.T) { testEdge(t, "frr") })
+	for _, c := range []struct {
+		edge, encapsulation string
+		long                bool
+	}{{"bird", "ipsec", false}, {"frr", "vxlan", false}, {"bird", "vxlan", true}, {"frr", "ipsec", true}} {
+		t.Run(c.edge+" "+c.encapsulation, func(t *testing.T) {
+			if c.long && os.Getenv("TRANSITD_LONG") == "" {
+				t.Skip("takes longer: set TRANSITD_LONG=1")
+			}
+			testEdge(t, c.edge, c.encapsulation)
+		})
+	}
 }
 
-func testEdge(t *testing.T, edge string) {
-	l := upLab(t, edge, "--encapsulation", "vxlan", "--edge", edge)
+func testEdge(t *testing.T, edge, encapsulation string) {
+	l := upLab(t, edge+encapsulation[:1], "--encapsulation", encapsulation, "--edge", edge)
 	l.healthy()
 	l.eventually("AVS reaches on-prem", 30*time.Second, func() error { return l.reaches("avs", onpremHost) })
 	l.clean("avs", onpremHost, 0, 1372)

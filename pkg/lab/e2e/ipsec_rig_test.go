@@ -10,7 +10,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -321,10 +320,12 @@ type ipsecStatus struct {
 			Child []struct {
 				State, Proposal string
 				InSPI           string `json:"in_spi"`
+				OutSPI          string `json:"out_spi"`
 			}
 			IKERekeys   uint64 `json:"ike_rekeys"`
 			ChildRekeys uint64 `json:"child_rekeys"`
 			TimedOut    uint64 `json:"timed_out"`
+			Refused     uint64
 			CookiesSent uint64 `json:"cookies_sent"`
 			HalfOpen    int    `json:"half_open"`
 			Why         string
@@ -337,16 +338,15 @@ func (p *ipsecPair) rawStatus() (string, error) {
 	return output(exec.Command(filepath.Join(binDir, "transitctl"), "status", "--socket", p.file("ctl.sock"), "-o", "json"))
 }
 
-func (p *ipsecPair) status() (s ipsecStatus, err error) {
-	out, err := p.rawStatus()
-	if !json.Valid([]byte(out)) {
-		return s, fmt.Errorf("status: %q: %w", out, err)
-	}
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
+func (p *ipsecPair) status() (ipsecStatus, error) { return askIPsec(p.file("ctl.sock")) }
+
+// askIPsec asks a transitd that has one tunnel.
+func askIPsec(socket string) (s ipsecStatus, err error) {
+	if err := askStatus(socket, &s); err != nil {
 		return s, err
 	}
 	if len(s.Tunnels) != 1 {
-		return s, fmt.Errorf("status: %d tunnels: %s", len(s.Tunnels), out)
+		return s, fmt.Errorf("status: %d tunnels", len(s.Tunnels))
 	}
 	return s, nil
 }

@@ -78,11 +78,6 @@ observe: {listen: 127.0.0.1:9477}`, secretIPsec, w[1-i].outer, i+1, 2-i, ipsec, 
 	return w, forms
 }
 
-// transitctl asks the twin's daemon, in its namespace.
-func (n *wgTwin) transitctl(t *testing.T, args ...string) *exec.Cmd {
-	return n.ns.Command(t.Context(), filepath.Join(binDir, "transitctl"), append(args, "--socket", filepath.Join(n.dir, "ctl.sock"))...)
-}
-
 // What a running node tells others: no secret in a bug report, and JSON as the published schemas say.
 func TestSupport(t *testing.T) {
 	w, secrets := secretTwins(t)
@@ -157,7 +152,8 @@ func schemasFit(t *testing.T, n *wgTwin, _ map[string][]byte) {
 		"ipsec-rekey":     {secretIPsec},
 		"ipsec-terminate": {secretIPsec},
 		"keygen":          {filepath.Join(t.TempDir(), "key")},
-		"ping":            {"-c", "3", "-i", "20ms"},
+		"ping":            {secretIPsec, "-c", "3", "-i", "20ms"},
+		"pmtu":            {secretIPsec},
 		"reload":          {"--dry-run"},
 		"trace":           {"192.0.2.2"},
 		"watch":           {"--last=100", "--follow=false"},

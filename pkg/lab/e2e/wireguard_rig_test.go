@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -171,15 +170,11 @@ func (p *wgPair) status() (wgStatus, error) { return askWG(p.file("ctl.sock")) }
 
 // askWG asks a transitd that has one tunnel.
 func askWG(socket string) (s wgStatus, err error) {
-	out, err := output(exec.Command(filepath.Join(binDir, "transitctl"), "status", "--socket", socket, "-o", "json"))
-	if !json.Valid([]byte(out)) {
-		return s, fmt.Errorf("status: %q: %w", out, err)
-	}
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
+	if err := askStatus(socket, &s); err != nil {
 		return s, err
 	}
 	if len(s.Tunnels) != 1 {
-		return s, fmt.Errorf("status: %d tunnels: %s", len(s.Tunnels), out)
+		return s, fmt.Errorf("status: %d tunnels", len(s.Tunnels))
 	}
 	return s, nil
 }
