@@ -188,7 +188,7 @@ func refuseReloads(t *testing.T, r *running, yaml string) {
 		line             bool
 	}{
 		{"invalid", edit(t, yaml, "{vni: 7700}", "{vni: 7700, colour: red}"), "tunnels[0].vxlan.colour", true},
-		{"does not fit the card", edit(t, yaml, "{vni: 7700}", "{vni: 7700}\n    mtu: 1490"), "tunnels[0].mtu", false},
+		{"does not fit the card", edit(t, yaml, "{vni: 7700}", "{vni: 7700}\n    mtu: 1490"), "tunnels[0].mtu", true},
 		{"needs a restart", edit(t, yaml, "name: hub-nva", "name: other"), "node.name", false},
 	} {
 		_, err := r.reload(c.text, control.ReloadRequest{})
