@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/transitd/transitd/tunnel/ike/auth"
 	"github.com/transitd/transitd/tunnel/ike/keys"
@@ -357,5 +358,9 @@ func (s *ikeSA) age() {
 	now, life := s.m.now, s.m.cfg.IKELifetime
 	s.established, s.heard = now, now
 	s.rekeyAt = now.Add(life - s.m.jitter(life/10))
-	s.expireAt = now.Add(life + life/10)
+	s.expireAt = now.Add(life + grace(life))
 }
+
+// grace is how long something may live on while it is being replaced: a tenth of
+// its life, and at least as long as a request is sent again.
+func grace(life time.Duration) time.Duration { return max(life/10, 30*time.Second) }

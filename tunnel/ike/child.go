@@ -105,7 +105,7 @@ func (s *ikeSA) newChild(choice suite.Choice, x childExchange, local, remote []m
 	}
 	life := m.cfg.ChildLifetime
 	c.rekeyAt = m.now.Add(life - m.jitter(life/10))
-	c.expireAt = m.now.Add(life + life/10)
+	c.expireAt = m.now.Add(life + grace(life))
 	if err := m.e.Install(c.pair, use); err != nil {
 		k.Wipe()
 		return nil, fmt.Errorf("install the SA: %w", err)

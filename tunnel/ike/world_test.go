@@ -225,9 +225,9 @@ func (e *end) Log(v Event) {
 	if v.Problem {
 		e.alarms = append(e.alarms, v.Text)
 	}
-	if strings.Contains(v.Text, "is given up") {
-		// The network lost all of eight tries. The other end cannot know, and sends by
-		// what it has until it is told, or asks.
+	if strings.Contains(v.Text, "is given up") || strings.Contains(v.Text, "too old and could not be replaced") {
+		// The network lost all of eight tries, or what is due by time. The other end
+		// cannot know, and sends by what it has until it is told, or asks.
 		e.w.excuse(45 * time.Second)
 	}
 }
