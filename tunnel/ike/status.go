@@ -126,7 +126,7 @@ func (s *Status) Why(now time.Time) string {
 	switch {
 	case s.Up:
 		return ""
-	case why != "" && !(s.Cause == CauseSilence && why == s.Problem && s.unanswered(now)):
+	case why != "" && (s.Cause != CauseSilence || why != s.Problem || !s.unanswered(now)):
 		return why
 	case s.AskedAuth && now.Sub(s.Asked) >= silence:
 		return fmt.Sprintf("%s has answered IKE_SA_INIT, and what follows gets no answer (asked for %d s): the path loses large packets, or the peer has stopped", s.Remote.Addr(), now.Sub(s.Asked)/time.Second)

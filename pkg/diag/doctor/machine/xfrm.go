@@ -14,26 +14,34 @@ import (
 
 // policies reads the kernel's policies for IPsec.
 func (r *reader) policies() {
-	var list []netlink.XfrmPolicy
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} { // without a family IPv6 addresses are cut to four bytes
-		some, err := retry(func() ([]netlink.XfrmPolicy, error) { return netlink.XfrmPolicyList(family) })
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := retry(func() ([]netlink.XfrmPolicy, error) { return netlink.XfrmPolicyList(family) })
 		switch {
 		case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOPROTOOPT): // a kernel without them
 		case err != nil:
 			r.unread("the kernel's IPsec policies", fmt.Errorf("list policies: %w", err), "ip xfrm policy")
+			r.h.Policies = nil
 			return
 		}
-		list = append(list, some...)
+		r.addPolicies(family, list)
 	}
-	r.h.Policies = []doctor.Policy{}
+}
+
+func (r *reader) addPolicies(family int, list []netlink.XfrmPolicy) {
+	if r.h.Policies == nil {
+		r.h.Policies = []doctor.Policy{}
+	}
+	directions := map[netlink.Dir]string{netlink.XFRM_DIR_OUT: "out", netlink.XFRM_DIR_IN: "in", netlink.XFRM_DIR_FWD: "fwd"}
 	for _, x := range list {
 		// Those of sockets are for the program that has them, those of an XFRM interface for what is routed there.
-		direction := directions()[x.Dir]
-		if x.Ifid != 0 || direction == "" {
+		direction := directions[x.Dir]
+		from, known := prefixOf(family, x.Src)
+		to, known2 := prefixOf(family, x.Dst)
+		if x.Ifid != 0 || direction == "" || !known || !known2 {
 			continue
 		}
 		p := doctor.Policy{
-			Direction: direction, From: prefixOf(x.Src, x.Dst), To: prefixOf(x.Dst, x.Src), Protocol: int(x.Proto), FromPort: x.SrcPort, ToPort: x.DstPort,
+			Direction: direction, From: from, To: to, Protocol: int(x.Proto), FromPort: x.SrcPort, ToPort: x.DstPort,
 			Priority: x.Priority, Block: x.Action == netlink.XFRM_POLICY_BLOCK, Protects: len(x.Tmpls) > 0,
 		}
 		if x.Mark != nil {
@@ -43,19 +51,22 @@ func (r *reader) policies() {
 	}
 }
 
-func directions() map[netlink.Dir]string {
-	return map[netlink.Dir]string{netlink.XFRM_DIR_OUT: "out", netlink.XFRM_DIR_IN: "in", netlink.XFRM_DIR_FWD: "fwd"}
-}
-
-// prefixOf is a selector's prefix. One of length 0 may come without an address; the other side tells the family.
-func prefixOf(n, other *net.IPNet) netip.Prefix {
-	if n == nil || n.IP == nil {
-		if other != nil && other.IP != nil && other.IP.To4() == nil {
-			return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+// prefixOf is a selector's prefix. The library takes an IPv6 address that ends in
+// twelve zero bytes for IPv4, with a mask that has no length beyond 32: those are not known.
+func prefixOf(family int, n *net.IPNet) (p netip.Prefix, known bool) {
+	if n == nil {
+		return p, false
 	}
-	a, _ := netip.AddrFromSlice(n.IP)
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(a.Unmap(), bits)
+	a, ok := netip.AddrFromSlice(n.IP)
+	bits, size := n.Mask.Size()
+	if !ok || size == 0 {
+		return p, false
+	}
+	a = a.Unmap()
+	if family == netlink.FAMILY_V6 && a.Is4() {
+		var b [16]byte
+		copy(b[:], a.AsSlice())
+		a = netip.AddrFrom16(b)
+	}
+	return netip.PrefixFrom(a, bits), true
 }
