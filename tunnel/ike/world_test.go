@@ -392,9 +392,12 @@ func TestEstablish(t *testing.T) {
 // takes other worlds than the usual ones: it is the number of the first.
 func TestWorld(t *testing.T) {
 	t.Parallel()
-	events, first := 4_000_000, uint64(1)
-	if testing.Short() {
-		events = 200_000
+	events, first := 1_000_000, uint64(1)
+	switch {
+	case testing.Short() || raceEnabled:
+		events = 100_000
+	case os.Getenv("TRANSITD_LONG") != "":
+		events = 10_000_000
 	}
 	if text := os.Getenv("TRANSITD_SEED"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 64)
@@ -403,7 +406,7 @@ func TestWorld(t *testing.T) {
 		}
 		first = n
 	}
-	const seeds = 80
+	const seeds = 40
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
