@@ -71,7 +71,7 @@ func TestIPsecHostile(t *testing.T) {
 	if len(traffic.done) > 0 {
 		t.Error("the traffic ended first")
 	}
-	traffic.none(7000)
+	traffic.none(4000)
 	if after := w.settled(t); after != before {
 		t.Errorf("other SAs are used: %+v, then %+v", before, after)
 	}

@@ -164,8 +164,8 @@ func TestIPsecRotation(t *testing.T) {
 	t.Run("UDP", func(t *testing.T) {
 		small, full := w[0].startDatagrams(t, w[1], "5201", "8M", 200, 8), w[0].startDatagrams(t, w[1], "5202", "5500K", 1372, 8)
 		t.Logf("replaced %d times", w.renew(t))
-		small.none(35000)
-		full.none(3500)
+		small.none(20000)
+		full.none(2000)
 		if wrong, late := w.drops(t); wrong != before || late != [2]uint64{} {
 			t.Error("packets were dropped")
 		}

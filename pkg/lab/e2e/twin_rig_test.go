@@ -158,6 +158,6 @@ func (d *datagrams) none(least float64) {
 	there, back := d.r.End.There, d.r.End.Back
 	d.t.Logf("%s: there %.0f, %.0f lost; back %.0f, %.0f lost", d.what, there.Packets, there.LostPackets, back.Packets, back.LostPackets)
 	if there.Packets < least || there.LostPackets > 0 || back.Packets < least || back.LostPackets > 0 {
-		d.t.Errorf("%s were lost", d.what)
+		d.t.Errorf("%s were lost, or fewer than %.0f were sent", d.what, least)
 	}
 }
