@@ -1,4 +1,4 @@
-package netns_test
+package netnstest
 
 import (
 	"os"
@@ -6,13 +6,12 @@ import (
 	"testing"
 
 	"github.com/transitd/transitd/pkg/netns"
-	"github.com/transitd/transitd/pkg/netns/netnstest"
 )
 
 // A namespace can be removed though "ip netns add" was first used after it was
 // made. The test runs itself in a mount namespace in which there is no folder yet.
 func TestNetnsBeforeIPRoute2(t *testing.T) {
-	netnstest.RequireRoot(t)
+	RequireRoot(t)
 	const inside = "TRANSITD_NETNS_INSIDE"
 	if os.Getenv(inside) == "" {
 		cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", `mount -t tmpfs tmpfs /run && exec "$0" -test.v -test.run "^$1\$"`, os.Args[0], t.Name())
