@@ -62,6 +62,8 @@ func ipsecChange(from, to *ike.Config) string {
 		{"initiate", fmt.Sprint(from.Initiate), fmt.Sprint(to.Initiate)},
 		{"ike_lifetime", from.IKELifetime.String(), to.IKELifetime.String()},
 		{"child_lifetime", from.ChildLifetime.String(), to.ChildLifetime.String()},
+		{"child_lifetime_packets", fmt.Sprint(from.ChildPackets), fmt.Sprint(to.ChildPackets)},
+		{"child_lifetime_bytes", fmt.Sprint(from.ChildBytes), fmt.Sprint(to.ChildBytes)},
 		{"dpd_delay", from.DPDDelay.String(), to.DPDDelay.String()},
 	} {
 		if c.from != c.to {
