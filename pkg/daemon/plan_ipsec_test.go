@@ -65,19 +65,3 @@ func TestPlanIPsecRefuses(t *testing.T) {
 		}
 	}
 }
-
-// What a reload changes is named by its key.
-func TestIPsecChange(t *testing.T) {
-	t.Parallel()
-	from := planned(t, "")
-	for _, change := range []string{
-		"local_id: a.example", "remote_id: b.example", "ike_proposals: [aes128gcm16-prfsha256-ecp256]", "esp_proposals: [aes128gcm16]",
-		"local_ts: [169.254.77.0/24]", "remote_ts: [169.254.77.0/24]", "initiate: false", "ike_lifetime: 1h", "child_lifetime: 5m",
-		"child_lifetime_packets: 2000000", "child_lifetime_bytes: 200000000", "dpd_delay: 30s",
-	} {
-		key, _, _ := strings.Cut(change, ":")
-		if got := ipsecChange(from, planned(t, ", "+change)); !strings.HasPrefix(got, key+": ") {
-			t.Errorf("%s: %s", change, got)
-		}
-	}
-}
