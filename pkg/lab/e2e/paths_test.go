@@ -271,7 +271,7 @@ func testCapture(t *testing.T, l *lab, encapsulation string) {
 	if out := tshark("-T", "fields", "-e", "ip.src", "-e", "icmp.type", "-e", "ip.len"); strings.TrimSpace(strings.ReplaceAll(out, onpremHost+"\t8\t128\n", "x")) != "xxxxx" {
 		t.Errorf("inside, five echo requests:\n%s", out)
 	}
-	take("--layer", "outer", "--count", "6", "-f", "greater 150")
+	take("--layer", "outer", "--count", "6", "-f", "greater 150 and less 260") // pings, and no probes of the path
 	out := tshark("-T", "fields", "-e", "frame.protocols")
 	want := map[string]string{"vxlan": "eth:ethertype:ip:udp:vxlan:eth:ethertype:ip:icmp:data", "wireguard": "eth:ethertype:ip:udp:wg", "ipsec": "eth:ethertype:ip:udp:udpencap:esp"}[encapsulation]
 	if strings.Count(out, want+"\n") != 6 {
