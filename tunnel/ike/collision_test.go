@@ -230,7 +230,7 @@ func TestRacesInvalidKE(t *testing.T) {
 func TestEveryOrder(t *testing.T) {
 	t.Parallel()
 	depth := 5
-	if testing.Short() {
+	if testing.Short() || raceEnabled { // .ci/race-tests runs it without
 		depth = 3
 	}
 	const deeds, steps = "cidt", "abAB"
