@@ -270,7 +270,7 @@ func (s *slot) finish() {
 	}
 	field := t + 16
 	if s.info.Proto == packet.UDP {
-		field = t + 6
+		field = t + udpChecksum
 		binary.BigEndian.PutUint16(pkt[t+4:], uint16(s.length-t))
 		h.Type = TypeUDP
 	} else {

@@ -54,6 +54,9 @@ func (h Header) Put(b []byte) {
 	le.PutUint16(b[8:], h.ChecksumOffset)
 }
 
+// udpChecksum is where a UDP header has its checksum.
+const udpChecksum = 6
+
 // FinishChecksum completes a partial checksum of a single packet. It reports
 // false if the header points outside of the packet.
 func FinishChecksum(h Header, pkt []byte) bool {
@@ -63,7 +66,7 @@ func FinishChecksum(h Header, pkt []byte) bool {
 	}
 	// The field holds the pseudo-header's sum, so it is part of what is summed.
 	sum := packet.Checksum(pkt[start:], 0)
-	if sum == 0 { // in UDP zero would mean "none"; for TCP both are the same number
+	if sum == 0 && h.ChecksumOffset == udpChecksum { // RFC 768: zero means that there is none
 		sum = 0xffff
 	}
 	binary.BigEndian.PutUint16(pkt[field:], sum)
@@ -179,7 +182,7 @@ func (s *Splitter) checksum(seg []byte, payload uint64) {
 	t := seg[s.info.Transport:]
 	field := 16
 	if s.transport == packet.UDP {
-		field = 6
+		field = udpChecksum
 	}
 	t[field], t[field+1] = 0, 0
 	pseudo := packet.PseudoSum(seg, s.transport, len(t))

@@ -50,22 +50,31 @@ func TestFinishChecksum(t *testing.T) {
 
 // zeroSumPayload makes gopacket compute the checksum 0, which in UDP would
 // read as "none": RFC 768 sends all ones instead.
-func zeroSumPayload(t testing.TB, version uint8) []byte {
+func zeroSumPayload(t testing.TB, version uint8, proto layers.IPProtocol) []byte {
 	t.Helper()
 	payload := []byte{0, 0}
-	s := shape{version: version, proto: layers.IPProtocolUDP, payload: payload}
-	b := s.build(t)
-	at := len(b) - len(payload) - 2
+	h, _, b := partial(t, version, proto, payload)
+	at := int(h.ChecksumStart + h.ChecksumOffset)
 	copy(payload, b[at:at+2]) // adding the checksum to what it covers brings the sum to all ones
-	if b = s.build(t); b[at] != 0 || b[at+1] != 0 {
+	if _, _, b = partial(t, version, proto, payload); b[at] != 0 || b[at+1] != 0 {
 		t.Fatalf("checksum % x, meant to be 0", b[at:at+2])
 	}
 	return payload
 }
 
+// In TCP zero is a checksum, and all ones is none that tshark takes (RFC 1624, section 3).
+func TestZeroChecksumOfTCPStaysZero(t *testing.T) {
+	for _, version := range []uint8{4, 6} {
+		h, pkt, want := partial(t, version, layers.IPProtocolTCP, zeroSumPayload(t, version, layers.IPProtocolTCP))
+		if at := int(h.ChecksumStart) + 16; !FinishChecksum(h, pkt) || !bytes.Equal(pkt, want) || pkt[at] != 0 || pkt[at+1] != 0 {
+			t.Errorf("v%d, finished:\n got % x\nwant % x", version, pkt, want)
+		}
+	}
+}
+
 func TestZeroChecksumOfUDPIsSentAsOnes(t *testing.T) {
 	for _, version := range []uint8{4, 6} {
-		payload := zeroSumPayload(t, version)
+		payload := zeroSumPayload(t, version, layers.IPProtocolUDP)
 		h, pkt, want := partial(t, version, layers.IPProtocolUDP, payload)
 		at := int(h.ChecksumStart) + 6
 		want[at], want[at+1] = 0xff, 0xff
