@@ -44,6 +44,10 @@ func (e encapsulation) wireguard(remote string, vni int) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// The daemon reads its own as soon as it starts, which is before the peer's configuration is made.
+	if _, err := e.publicKey(e.node); err != nil {
+		return "", err
+	}
 	const indent = "\n    "
 	return "encapsulation: wireguard" + indent + fmt.Sprintf(
 		"wireguard: {private_key_file: %s, peer_public_key: %s, listen_port: %d, paths: %d}", e.keyFile(e.node), public, 51820+vni-7700, paths), nil
