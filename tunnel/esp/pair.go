@@ -37,10 +37,9 @@ type pair struct {
 
 // lastSequence are the last sequence numbers of the format (RFC 4303, section 3.3.3).
 const (
-	lastSequence    = 1<<32 - 1
-	lastExtended    = 1<<64 - 1 - 1<<20 // with room for what several queues add at once
-	firstUsableSPI  = 256
-	maxInnerPadding = 255
+	lastSequence   = 1<<32 - 1
+	lastExtended   = 1<<64 - 1 - 1<<20 // with room for what several queues add at once
+	firstUsableSPI = 256
 )
 
 func newPair(p sa.Pair) (*pair, error) {

@@ -32,16 +32,8 @@ type initial struct {
 	authID         uint32
 }
 
-// sealed and opened add a message of IKE_INTERMEDIATE to what is authenticated
-// later (RFC 9242, section 3.3): under the keys as they are before it.
-func (x *initial) sealed(s *ikeSA, h message.Header, first message.PayloadType, plain []byte) {
-	x.chain(s, h, first, plain)
-}
-
-func (x *initial) opened(s *ikeSA, h message.Header, first message.PayloadType, plain []byte) {
-	x.chain(s, h, first, plain)
-}
-
+// chain adds a message of IKE_INTERMEDIATE, ours or the peer's, to what is
+// authenticated later (RFC 9242, section 3.3): under the keys as they are before it.
 func (x *initial) chain(s *ikeSA, h message.Header, first message.PayloadType, plain []byte) {
 	if x == nil {
 		return

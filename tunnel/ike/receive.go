@@ -82,7 +82,7 @@ func (s *ikeSA) response(o keys.Opened) {
 		return
 	}
 	if o.Exchange == message.IKEIntermediate {
-		s.initial.opened(s, o.Header, first, plain)
+		s.initial.chain(s, o.Header, first, plain)
 	}
 	s.out, s.outPieces = nil, nil
 	s.sendID++
@@ -150,7 +150,7 @@ func (s *ikeSA) requested(port Port, from netip.AddrPort, o keys.Opened) {
 	}
 	s.confirmed()
 	if o.Exchange == message.IKEIntermediate && s.initial != nil {
-		s.initial.opened(s, o.Header, first, plain)
+		s.initial.chain(s, o.Header, first, plain)
 	}
 	switch {
 	case o.Exchange == message.IKEIntermediate && s.state == stateAuth && !s.initiator:

@@ -196,7 +196,7 @@ func (s *ikeSA) protect(h message.Header, ps []message.Payload) ([][]byte, error
 		return nil, err
 	}
 	if h.Exchange == message.IKEIntermediate {
-		s.initial.sealed(s, h, first, plain)
+		s.initial.chain(s, h, first, plain)
 	}
 	size := message.MaxLen
 	if s.fragments {
