@@ -384,31 +384,41 @@ func TestRefreshResetsANeighbourWithoutTheCapability(t *testing.T) {
 	})
 }
 
+// TestRestartStaysAwayAndComesBack: one end connects, the other waits, and either asks for the restart. With both
+// connecting, the first new session may rightly be lost to a collision: RFC 4271, section 6.8 lets one end establish
+// a connection while the other prefers the second one.
 func TestRestartStaysAwayAndComesBack(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		n := newPipeNet()
-		a := testConfig(ourASN, ourID)
-		a.Peers = []Peer{testPeer("b", theirID, theirASN)}
-		b := testConfig(theirASN, theirID)
-		b.Peers = []Peer{testPeer("a", ourID, ourASN)}
-		b.Originate = []Path{testRoute("198.51.100.0/24")}
-		sa, _ := n.start(t, a)
-		sb, _ := n.start(t, b)
-		waitEstablished(t, sa, sb)
-		if err := sa.Restart("b", 20*time.Second); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(19 * time.Second)
-		if st := peerStatus(t, sa, "b"); st.State != Idle || len(sa.Best()) != 0 {
-			t.Fatalf("during the restart: %+v, routes %v", st, sa.Best())
-		}
-		waitEstablished(t, sa, sb)
-		synctest.Wait()
-		if st := peerStatus(t, sa, "b"); st.Sessions != 2 || st.PrefixesIn != 1 {
-			t.Errorf("after the restart: %+v, want session 2 with the route", st)
-		}
-	})
+	for name, restarterConnects := range map[string]bool{"it connects": true, "the other end connects": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newPipeNet()
+				a := testConfig(ourASN, ourID)
+				a.Peers = []Peer{testPeer("b", theirID, theirASN)}
+				a.Peers[0].Passive = !restarterConnects
+				b := testConfig(theirASN, theirID)
+				b.Peers = []Peer{testPeer("a", ourID, ourASN)}
+				b.Peers[0].Passive = restarterConnects
+				b.Originate = []Path{testRoute("198.51.100.0/24")}
+				sa, _ := n.start(t, a)
+				sb, _ := n.start(t, b)
+				waitEstablished(t, sa, sb)
+				if err := sa.Restart("b", 20*time.Second); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(19 * time.Second)
+				if st := peerStatus(t, sa, "b"); st.State != Idle || len(sa.Best()) != 0 {
+					t.Fatalf("during the restart: %+v, routes %v", st, sa.Best())
+				}
+				waitEstablished(t, sa, sb)
+				synctest.Wait()
+				if st := peerStatus(t, sa, "b"); st.Sessions != 2 || st.PrefixesIn != 1 {
+					t.Errorf("after the restart: %+v, want session 2 with the route", st)
+				}
+			})
+		})
+	}
 }
 
 func TestTreatAsWithdraw(t *testing.T) {
