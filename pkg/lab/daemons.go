@@ -77,13 +77,32 @@ func runFRR(ctx context.Context, s state, c nodeConfig, log *zap.Logger) error {
 		}, more...)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return runDaemon(ctx, log, "/usr/lib/frr/zebra", args("zebra")...) })
-	if err := await(ctx, 10*time.Second, func() error { _, err := os.Stat(zapi); return err }); err != nil {
-		return errors.Join(fmt.Errorf("wait for zebra's socket: %w", err), g.Wait())
-	}
-	// Port 0: it connects, nobody connects to it.
-	g.Go(func() error { return runDaemon(ctx, log, "/usr/lib/frr/bgpd", args("bgpd", "-p", "0")...) })
+	g.Go(func() error { return watchDaemon(ctx, log, "/usr/lib/frr/zebra", args("zebra")...) })
+	g.Go(func() error {
+		if err := await(ctx, 30*time.Second, func() error { _, err := os.Stat(zapi); return err }); err != nil {
+			return fmt.Errorf("wait for zebra's socket: %w", err)
+		}
+		// Port 0: it connects, nobody connects to it.
+		return watchDaemon(ctx, log, "/usr/lib/frr/bgpd", args("bgpd", "-p", "0")...)
+	})
 	return g.Wait()
+}
+
+// watchDaemon does for one of FRR's daemons what watchfrr does: one that ends by itself is started again, but not for ever.
+func watchDaemon(ctx context.Context, log *zap.Logger, name string, args ...string) error {
+	const starts = 4
+	for n := 1; ; n++ {
+		err := runDaemon(ctx, log, name, args...)
+		if err == nil || n == starts {
+			return err
+		}
+		log.Warn("a daemon is started again", zap.Int("start", n+1), zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // frrFolders makes the daemons' folder, which their own user writes to, and puts it in the place of the machine's.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +95,16 @@ func TestNetnsLoopWithoutEncapsulation(t *testing.T) {
 func restartKeepsTheOtherInstance(t *testing.T, l *Lab) {
 	t.Helper()
 	must(t, l.Kill("transit-ars-0"))
+	p, err := l.Plan()
+	must(t, err)
+	start := time.Now()
+	err = l.wait(t.Context(), p, time.Minute, Silent{})
+	if err == nil || !strings.Contains(err.Error(), "transit-ars-0 has ended") || !strings.Contains(err.Error(), "session established") {
+		t.Errorf("waited for a lab whose node has ended: %v, want its name and the end of its log", err)
+	}
+	if waited := time.Since(start); waited > 30*time.Second {
+		t.Errorf("waited %v for a node that has ended", waited)
+	}
 	if err := await(t.Context(), 5*time.Second, func() error {
 		s, err := l.fabric().State(t.Context())
 		if err == nil && len(s.Learned["transit-ars"]) != 1 {
@@ -106,8 +117,6 @@ func restartKeepsTheOtherInstance(t *testing.T, l *Lab) {
 	must(t, l.hasRoutes("avs-edge", true, onPremPrefixes()...))
 	must(t, l.programmed("transit-nva", onPremPrefixes()[0], []netip.Addr{nvaAddress("transit", 0)}).check(t.Context()))
 	must(t, l.Start(t.Context(), "transit-ars-0"))
-	p, err := l.Plan()
-	must(t, err)
 	must(t, await(t.Context(), 15*time.Second, func() error { return l.sessions(t.Context(), p, true) }))
 	must(t, l.Refresh(t.Context(), "transit-ars"))
 	if err := l.Refresh(t.Context(), "no-ars"); err == nil {

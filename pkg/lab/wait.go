@@ -1,12 +1,15 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -27,13 +30,14 @@ func (l *Lab) wait(ctx context.Context, p Plan, limit time.Duration, pr Progress
 	for _, c := range l.conditions(p) {
 		start := time.Now()
 		pr.Waiting(c.what)
+		var ended error // a program that has ended does not come back: no use to wait for the rest
 		err := await(ctx, limit, func() error {
-			if err := l.allRun(p); err != nil {
-				return err
+			if ended = l.allRun(p); ended != nil {
+				return nil
 			}
 			return c.check(ctx)
 		})
-		if err != nil {
+		if err = cmp.Or(ended, err); err != nil {
 			return fmt.Errorf("waited for %s: %w (logs are in %s)", c.what, err, l.s.file("log"))
 		}
 		limit -= time.Since(start)
@@ -45,10 +49,20 @@ func (l *Lab) wait(ctx context.Context, p Plan, limit time.Duration, pr Progress
 func (l *Lab) allRun(p Plan) error {
 	for _, n := range p.Nodes {
 		if _, ok := l.s.running(n.Name); !ok {
-			return fmt.Errorf("%s has ended, see %s", n.Name, l.s.log(n.Name))
+			return fmt.Errorf("%s has ended, see %s, which ends with:\n%s", n.Name, l.s.log(n.Name), lastLines(l.s.log(n.Name), 10))
 		}
 	}
 	return nil
+}
+
+// lastLines of a log, for a message about it; what cannot be read is none.
+func lastLines(file string, n int) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // conditions of a lab that is ready, in the order in which they come true.

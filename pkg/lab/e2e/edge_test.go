@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -64,7 +66,35 @@ func testEdge(t *testing.T, edge, encapsulation string) {
 	}
 	if edge == "bird" {
 		testInspection(t, l, edge)
+	} else {
+		testRestartedDaemon(t, l)
 	}
+}
+
+// testRestartedDaemon: the lab starts one of FRR's daemons that has died again.
+func testRestartedDaemon(t *testing.T, l *lab) {
+	pidOf := func() int {
+		b, err := os.ReadFile(l.socket("avs-edge", "bgpd.pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	old := pidOf()
+	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("bgpd runs again", 10*time.Second, func() error {
+		if pidOf() == old {
+			return fmt.Errorf("process %d was not replaced", old)
+		}
+		return nil
+	})
+	l.eventually("AVS reaches on-prem by the new bgpd", 30*time.Second, func() error { return l.reaches("avs", onpremHost) })
 }
 
 // checkCustomerPath: without Azure's own numbers, and 12076 once.

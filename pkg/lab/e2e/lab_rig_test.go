@@ -258,13 +258,13 @@ func (l *lab) dump() {
 			l.t.Logf("%s# %s\n%s%v", node, strings.Join(args, " "), out, err)
 		}
 	}
-	logs, _ := filepath.Glob(filepath.Join("/run/transitlab", l.name, "log", "*-[an][rv][sa]*")) // Route Servers and NVAs
+	logs, _ := filepath.Glob(filepath.Join("/run/transitlab", l.name, "log", "*"))
 	for _, f := range logs {
 		b, _ := os.ReadFile(f)
-		if len(b) > 4000 {
-			b = b[len(b)-4000:]
+		if len(b) == 0 {
+			continue
 		}
-		l.t.Logf("%s\n%s", f, b)
+		l.t.Logf("%s\n%s", f, b[max(0, len(b)-4000):])
 	}
 }
 
