@@ -10,7 +10,7 @@ CMDS ?= ./cmd/...
 BIN ?= bin/
 
 # Seconds of each fuzz target, as go test takes them: make fuzz FUZZTIME=10m
-FUZZTIME ?= 6s
+FUZZTIME ?= 4s
 # Options of the demo: make demo DEMO="--edge bird -o json"
 DEMO ?=
 # Options of the benchmark: make bench BENCH="--rounds 9 --profile wire"

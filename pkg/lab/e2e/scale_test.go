@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -13,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/transitd/transitd/pkg/netns/netnstest"
 )
@@ -108,21 +108,7 @@ func TestSharedRoutesLoseATunnel(t *testing.T) {
 		}
 		return nil
 	})
-	told := &kernelNews{}
-	monitor := p.nva.Command(t.Context(), "ip", "-o", "monitor", "route")
-	monitor.Stdout = told
-	if err := monitor.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = monitor.Process.Kill(); _ = monitor.Wait() }()
-	soon(t, "the kernel's news are heard", 5*time.Second, func() error {
-		p.ip(p.nva, "route add 203.0.113.0/24 dev eth0", "route del 203.0.113.0/24 dev eth0")
-		if n, _, _ := told.all(); n < 2 { // the second is told after the first
-			return errors.New("nothing yet")
-		}
-		return nil
-	})
-	told.forget()
+	told := p.hearRoutes()
 	p.cut(1, true)
 	soon(t, "no route through tr1", 5*time.Second, func() error {
 		if n, _, _ := told.all(); n < routes {
@@ -141,34 +127,57 @@ func TestSharedRoutesLoseATunnel(t *testing.T) {
 	}
 }
 
-// kernelNews notes when "ip monitor" told of how many routes.
+// kernelNews notes when the kernel told of how many changed routes.
 type kernelNews struct {
 	mu          sync.Mutex
-	lines       int
+	routes      int
 	first, last time.Time
 }
 
-func (k *kernelNews) Write(b []byte) (int, error) {
+// hearRoutes subscribes to the NVA's routes from now until the test ends. The buffer is large: "ip monitor" loses news
+// when the machine is busy.
+func (p *farRig) hearRoutes() *kernelNews {
+	p.t.Helper()
+	k, updates, done := &kernelNews{}, make(chan netlink.RouteUpdate), make(chan struct{})
+	if err := p.nva.Do(func() error {
+		return netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{
+			ReceiveBufferSize: 64 << 20, ReceiveBufferForceSize: true,
+			ErrorCallback: func(err error) {
+				select {
+				case <-done: // it is the subscription's end
+				default:
+					p.t.Errorf("hear of routes: %v", err)
+				}
+			},
+		})
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range updates {
+			k.add()
+		}
+	}()
+	p.t.Cleanup(func() { close(done); <-ended })
+	return k
+}
+
+func (k *kernelNews) add() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.last = time.Now()
-	if k.lines == 0 {
+	if k.routes == 0 {
 		k.first = k.last
 	}
-	k.lines += bytes.Count(b, []byte("\n"))
-	return len(b), nil
+	k.routes++
 }
 
-func (k *kernelNews) all() (lines int, first, last time.Time) {
+func (k *kernelNews) all() (routes int, first, last time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.lines, k.first, k.last
-}
-
-func (k *kernelNews) forget() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.lines = 0
+	return k.routes, k.first, k.last
 }
 
 // learned waits until the kernel has exactly so many routes through each
