@@ -6,86 +6,12 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
-	"sync"
 	"testing"
 
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/replay"
 	"github.com/transitd/transitd/tunnel/sa"
 )
-
-const room = 64 // before and behind a packet in a buffer of the tests
-
-// keyed are the two ends of a pair.
-func keyed(t testing.TB, c sa.Cipher, esn bool, change ...func(*sa.Pair)) (a, b *Codec) {
-	t.Helper()
-	key := func(n byte) []byte {
-		k := make([]byte, c.KeyLen())
-		for i := range k {
-			k[i] = byte(i) + n
-		}
-		return k
-	}
-	p := sa.Pair{In: sa.Direction{SPI: 0x11223344, Key: key(1)}, Out: sa.Direction{SPI: 0x55667788, Key: key(2)}, Cipher: c, ESN: esn}
-	for _, f := range change {
-		f(&p)
-	}
-	a, b = New(), New()
-	install(t, a, p, true)
-	install(t, b, mirror(p), true)
-	return a, b
-}
-
-func mirror(p sa.Pair) sa.Pair {
-	p.In, p.Out = p.Out, p.In
-	p.Local, p.Remote = p.Remote, p.Local
-	return p
-}
-
-func install(t testing.TB, c *Codec, p sa.Pair, use bool) {
-	t.Helper()
-	if err := c.Install(p, use); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// ip4 is an IPv4 packet of UDP with n bytes in all, at least 28.
-func ip4(n int) []byte {
-	b := make([]byte, n)
-	b[0], b[8], b[9] = 0x45, 64, 17
-	binary.BigEndian.PutUint16(b[2:], uint16(n))
-	copy(b[12:], []byte{192, 0, 2, 1, 198, 51, 100, 1})
-	binary.BigEndian.PutUint16(b[20:], 1000)
-	binary.BigEndian.PutUint16(b[22:], 2000)
-	binary.BigEndian.PutUint16(b[24:], uint16(n-20))
-	for i := 28; i < n; i++ {
-		b[i] = byte(i)
-	}
-	return b
-}
-
-func ip6(n int) []byte {
-	b := make([]byte, n)
-	b[0], b[6], b[7] = 0x60, 59, 64
-	binary.BigEndian.PutUint16(b[4:], uint16(n-40))
-	b[8], b[24] = 0x20, 0x30
-	return b
-}
-
-// seal makes a datagram.
-func seal(t testing.TB, c *Codec, pkt []byte) []byte {
-	t.Helper()
-	buf := make([]byte, room+len(pkt)+room)
-	copy(buf[room:], pkt)
-	start, end, r := c.Seal(buf, room, len(pkt))
-	if r != tunnel.DropNone {
-		t.Fatalf("seal: %s", r)
-	}
-	if start != room-c.Overhead() || end > room+len(pkt)+c.Trailer() {
-		t.Fatalf("a datagram from %d to %d of a packet at %d of %d bytes", start, end, room, len(pkt))
-	}
-	return buf[start:end:end]
-}
 
 var ciphers = []sa.Cipher{sa.AES128GCM16, sa.AES256GCM16, sa.ChaCha20Poly1305}
 
@@ -111,15 +37,6 @@ func TestSealOpen(t *testing.T) {
 			}
 		}
 	}
-}
-
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // The whole packets of draft-mcgrew-gcm-test-01, section 4, cases 1 (with an
@@ -249,20 +166,6 @@ func TestNotESP(t *testing.T) {
 	}
 }
 
-// inner makes a datagram of anything in place of a packet with its trailer.
-func inner(t testing.TB, c *Codec, plain []byte) []byte {
-	t.Helper()
-	p := c.out.Load()
-	sequence := p.counter.Add(1)
-	d := make([]byte, headerLen, headerLen+len(plain)+tagLen)
-	binary.BigEndian.PutUint32(d, p.out)
-	binary.BigEndian.PutUint32(d[4:], uint32(sequence))
-	binary.BigEndian.PutUint64(d[8:], sequence)
-	nonce := append(bytes.Clone(p.sealSalt[:]), d[8:16]...)
-	var aad [aadLen]byte
-	return p.seal.Seal(d, nonce, plain, associate(aad[:], p.esn, p.out, sequence))
-}
-
 // A peer that has the keys may still send nonsense, or more than a packet.
 func TestInside(t *testing.T) {
 	pkt := ip4(60)
@@ -356,212 +259,6 @@ func TestGuess(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
-	a, b := keyed(t, sa.AES128GCM16, true, func(p *sa.Pair) { p.Limits = sa.Limits{SoftPackets: 8, HardPackets: 10} })
-	for i := range 12 {
-		buf := make([]byte, 300)
-		copy(buf[room:], ip4(100))
-		start, end, r := a.Seal(buf, room, 100)
-		if want := i < 10; (r == tunnel.DropNone) != want {
-			t.Fatalf("packet %d: %s", i, r)
-		}
-		if r == tunnel.DropNone {
-			if _, _, _, r := b.Open(buf[start:end]); r != tunnel.DropNone {
-				t.Fatal(r)
-			}
-		}
-		u, _ := a.Usage(0x11223344)
-		v, _ := b.Usage(0x55667788)
-		if want := i >= 7; u.Spent != want || v.Spent != want {
-			t.Errorf("packet %d: spent %v and %v", i, u.Spent, v.Spent)
-		}
-	}
-	a, b = keyed(t, sa.AES128GCM16, true, func(p *sa.Pair) { p.Limits = sa.Limits{SoftBytes: 150, HardBytes: 250} })
-	for range 3 {
-		if _, _, _, r := b.Open(seal(t, a, ip4(100))); r != tunnel.DropNone {
-			t.Fatal(r)
-		}
-	}
-	buf := make([]byte, 300)
-	copy(buf[room:], ip4(100))
-	if _, _, r := a.Seal(buf, room, 100); r != tunnel.DropExpired {
-		t.Errorf("beyond the bytes: %s", r)
-	}
-}
-
-func TestSelectors(t *testing.T) {
-	prefix := func(s string) sa.Selector {
-		p := netip.MustParsePrefix(s)
-		last := p.Addr().AsSlice()
-		for i := p.Bits(); i < 8*len(last); i++ {
-			last[i/8] |= 1 << (7 - i%8)
-		}
-		end, _ := netip.AddrFromSlice(last)
-		return sa.Selector{EndPort: 65535, Start: p.Addr(), End: end}
-	}
-	udp := prefix("198.51.100.0/24")
-	udp.Protocol, udp.StartPort, udp.EndPort = 17, 2000, 2001
-	for _, v := range []struct {
-		name          string
-		local, remote []sa.Selector
-		pkt           []byte
-		want          bool
-	}{
-		{"all", []sa.Selector{prefix("0.0.0.0/0"), prefix("::/0")}, []sa.Selector{prefix("0.0.0.0/0"), prefix("::/0")}, ip6(60), true},
-		{"all of IPv4", []sa.Selector{prefix("0.0.0.0/0")}, []sa.Selector{prefix("0.0.0.0/0")}, ip4(60), true},
-		{"all of IPv4, and it is IPv6", []sa.Selector{prefix("0.0.0.0/0")}, []sa.Selector{prefix("0.0.0.0/0")}, ip6(60), false},
-		{"inside", []sa.Selector{prefix("192.0.2.0/24")}, []sa.Selector{prefix("10.0.0.0/8"), prefix("198.51.100.0/24")}, ip4(60), true},
-		{"another source", []sa.Selector{prefix("192.0.3.0/24")}, []sa.Selector{prefix("198.51.100.0/24")}, ip4(60), false},
-		{"another destination", []sa.Selector{prefix("192.0.2.0/24")}, []sa.Selector{prefix("198.51.0.0/24")}, ip4(60), false},
-		{"the port", []sa.Selector{prefix("192.0.2.0/24")}, []sa.Selector{udp}, ip4(60), true},
-		{"IPv6", []sa.Selector{prefix("2000::/16")}, []sa.Selector{prefix("3000::/16")}, ip6(60), true},
-	} {
-		// The sender lets everything through; the receiver judges.
-		a, b := keyed(t, sa.AES128GCM16, false)
-		p := sa.Pair{
-			In: sa.Direction{SPI: 0x3000, Key: make([]byte, 20)}, Out: sa.Direction{SPI: 0x4000, Key: make([]byte, 20)}, Cipher: sa.AES128GCM16,
-		}
-		install(t, a, mirror(p), true)
-		p.Local, p.Remote = v.remote, v.local // the packet comes from the other end
-		install(t, b, p, true)
-		_, _, _, r := b.Open(seal(t, a, v.pkt))
-		if (r == tunnel.DropNone) != v.want || r != tunnel.DropNone && r != tunnel.DropSelector {
-			t.Errorf("%s: in: %s", v.name, r)
-		}
-		c := New()
-		p.Local, p.Remote = v.local, v.remote
-		install(t, c, p, true)
-		buf := make([]byte, 300)
-		copy(buf[room:], v.pkt)
-		if _, _, r := c.Seal(buf, room, len(v.pkt)); (r == tunnel.DropNone) != v.want || r != tunnel.DropNone && r != tunnel.DropSelector {
-			t.Errorf("%s: out: %s", v.name, r)
-		}
-	}
-	fragment := ip4(60)
-	fragment[6], fragment[7] = 0, 10
-	c := New()
-	install(t, c, sa.Pair{
-		In: sa.Direction{SPI: 0x3000, Key: make([]byte, 20)}, Out: sa.Direction{SPI: 0x4000, Key: make([]byte, 20)}, Cipher: sa.AES128GCM16,
-		Local: []sa.Selector{prefix("192.0.2.0/24")}, Remote: []sa.Selector{udp},
-	}, true)
-	buf := make([]byte, 300)
-	copy(buf[room:], fragment)
-	if _, _, r := c.Seal(buf, room, 60); r != tunnel.DropSelector {
-		t.Errorf("a later fragment where a port is asked for: %s", r)
-	}
-}
-
-func TestInstallRefuses(t *testing.T) {
-	good := sa.Pair{In: sa.Direction{SPI: 256, Key: make([]byte, 20)}, Out: sa.Direction{SPI: 257, Key: make([]byte, 20)}, Cipher: sa.AES128GCM16}
-	for name, change := range map[string]func(*sa.Pair){
-		"reserved SPI in":  func(p *sa.Pair) { p.In.SPI = 255 },
-		"reserved SPI out": func(p *sa.Pair) { p.Out.SPI = 0 },
-		"short key":        func(p *sa.Pair) { p.In.Key = p.In.Key[:19] },
-		"other cipher":     func(p *sa.Pair) { p.Cipher = sa.AES256GCM16 },
-		"no cipher":        func(p *sa.Pair) { p.Cipher = 9 },
-	} {
-		p := good
-		change(&p)
-		if err := New().Install(p, true); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-	c := New()
-	install(t, c, good, true)
-	if err := c.Install(good, true); err == nil {
-		t.Error("the same SPI twice: accepted")
-	}
-	for i := range maxPairs - 1 {
-		p := good
-		p.In.SPI += 1 + uint32(i)
-		install(t, c, p, false)
-	}
-	p := good
-	p.In.SPI = 99999
-	if err := c.Install(p, false); err == nil {
-		t.Error("pairs without end: accepted")
-	}
-	c.Remove(4)
-	c.Use(4)
-	if _, ok := c.Usage(4); ok {
-		t.Error("the usage of a pair that is not there")
-	}
-}
-
-// Pairs are replaced under load from several goroutines without the loss of a
-// packet: the new one is accepted before it is used, by both ends.
-func TestReplace(t *testing.T) {
-	a, b := keyed(t, sa.AES128GCM16, true)
-	const senders, packets = 3, 4000
-	var wg sync.WaitGroup
-	fresh := make(chan []byte, 256)
-	for range senders {
-		wg.Go(func() {
-			for range packets {
-				buf := make([]byte, room+100+room)
-				copy(buf[room:], ip4(100))
-				start, end, r := a.Seal(buf, room, 100)
-				if r != tunnel.DropNone {
-					t.Errorf("seal: %s", r)
-					return
-				}
-				fresh <- buf[start:end]
-			}
-		})
-	}
-	var receivers sync.WaitGroup
-	for range 2 {
-		receivers.Go(func() {
-			for d := range fresh {
-				if _, _, _, r := b.Open(d); r != tunnel.DropNone {
-					t.Errorf("open: %s", r)
-				}
-			}
-		})
-	}
-	for i := range uint32(20) {
-		p := sa.Pair{
-			In: sa.Direction{SPI: 0x5000 + i, Key: bytes.Repeat([]byte{byte(i)}, 20)}, Out: sa.Direction{SPI: 0x6000 + i, Key: bytes.Repeat([]byte{byte(i + 100)}, 20)},
-			Cipher: sa.AES128GCM16, ESN: true,
-		}
-		install(t, b, mirror(p), false)
-		install(t, a, p, true)
-	}
-	wg.Wait()
-	close(fresh)
-	receivers.Wait()
-	if out := b.out.Load(); out.in == 0x55667788 {
-		t.Error("the end that answers never uses the new pair")
-	}
-}
-
-// Who answers uses the new pair with the first packet that comes by it, and an
-// older one never again.
-func TestWaits(t *testing.T) {
-	a, b := keyed(t, sa.AES128GCM16, true)
-	old := seal(t, a, ip4(40))
-	p := sa.Pair{In: sa.Direction{SPI: 0x5000, Key: make([]byte, 20)}, Out: sa.Direction{SPI: 0x6000, Key: make([]byte, 20)}, Cipher: sa.AES128GCM16}
-	install(t, b, mirror(p), false)
-	install(t, a, p, true)
-	if b.out.Load().in != 0x55667788 {
-		t.Fatal("the new pair is used before the peer has it")
-	}
-	if _, _, _, r := b.Open(seal(t, a, ip4(40))); r != tunnel.DropNone || b.out.Load().in != 0x6000 {
-		t.Fatalf("%s: the new pair is not used", r)
-	}
-	if _, _, _, r := b.Open(old); r != tunnel.DropNone || b.out.Load().in != 0x6000 {
-		t.Errorf("%s: an old packet brings the old pair back", r)
-	}
-	b.Remove(0x6000)
-	if b.Resolved() {
-		t.Error("what was removed is used")
-	}
-	b.Use(0x55667788)
-	if !b.Resolved() {
-		t.Error("Use does nothing")
-	}
-}
-
 func TestAllocations(t *testing.T) {
 	for _, cipher := range ciphers {
 		a, b := keyed(t, cipher, true)
@@ -589,71 +286,6 @@ func TestKeyLog(t *testing.T) {
 	p.Cipher = sa.ChaCha20Poly1305
 	if got := KeyLogLines(p, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")); got != nil {
 		t.Errorf("%q", got)
-	}
-}
-
-func FuzzOpen(f *testing.F) {
-	a, _ := keyed(f, sa.AES128GCM16, true)
-	f.Add(seal(f, a, ip4(64)), false)
-	f.Add(seal(f, a, ip6(64)), false)
-	f.Add([]byte{0, 0, 0, 0, 1}, false)
-	f.Add([]byte{0xff}, false)
-	f.Add(append(ip4(60), 0, 4), true)
-	f.Add(append(ip4(60), 1, 2, 2, 4), true)
-	f.Add([]byte{0, 59}, true)
-	f.Add([]byte{255, 4}, true)
-	f.Fuzz(func(t *testing.T, b []byte, inside bool) {
-		from, to := keyed(t, sa.AES128GCM16, true)
-		d := bytes.Clone(b)
-		if inside {
-			if len(b) < trailerLen || len(b) > 65000 {
-				return
-			}
-			d = inner(t, from, b)
-		}
-		got, info, kind, r := to.Open(d)
-		switch {
-		case r != tunnel.DropNone && got != nil:
-			t.Fatalf("dropped as %s, and %d bytes come out", r, len(got))
-		case r == tunnel.DropNone && kind == tunnel.Packet && (info.Len != len(got) || inside && !bytes.HasPrefix(b, got)):
-			t.Fatalf("%d bytes come out of %x", len(got), b)
-		}
-	})
-}
-
-func BenchmarkSeal(b *testing.B) {
-	for _, cipher := range ciphers {
-		for _, size := range []int{64, 1400} {
-			b.Run(cipher.String()+"/"+map[int]string{64: "64", 1400: "1400"}[size], func(b *testing.B) {
-				a, _ := keyed(b, cipher, true)
-				buf := make([]byte, room+size+room)
-				copy(buf[room:], ip4(size))
-				b.SetBytes(int64(size))
-				for b.Loop() {
-					buf[room] = 0x45
-					a.Seal(buf, room, size)
-				}
-			})
-		}
-	}
-}
-
-func BenchmarkOpen(b *testing.B) {
-	for _, cipher := range ciphers {
-		for _, size := range []int{64, 1400} {
-			b.Run(cipher.String()+"/"+map[int]string{64: "64", 1400: "1400"}[size], func(b *testing.B) {
-				from, to := keyed(b, cipher, true)
-				d := seal(b, from, ip4(size))
-				buf := make([]byte, len(d))
-				b.SetBytes(int64(size))
-				p := to.find(0x55667788)
-				for b.Loop() {
-					copy(buf, d)
-					p.window = replay.Window{} // 2 KB to clear: part of the figure
-					to.Open(buf)
-				}
-			})
-		}
 	}
 }
 
