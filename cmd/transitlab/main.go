@@ -26,6 +26,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
+	unix.Umask(0o022) // the edge daemons of FRR are another user's and read what the lab writes; secrets have a mode of their own
 	os.Exit(run(ctx, os.Args[1:]))
 }
 

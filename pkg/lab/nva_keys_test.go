@@ -15,10 +15,13 @@ func TestKeysAreThereAtTheStart(t *testing.T) {
 	t.Parallel()
 	for kind, file := range map[Encapsulation]string{WireGuard: "hub-nva.key", IPsec: "7700.psk"} {
 		s := state{fmt.Sprintf("keys%d%s", os.Getpid(), kind)}
-		if err := os.MkdirAll(s.dir(), 0o700); err != nil {
+		if err := os.MkdirAll(s.dir(), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = os.RemoveAll(s.dir()) })
+		t.Cleanup(func() {
+			_ = os.RemoveAll(s.dir())
+			_ = os.Remove(root) // stays if a lab is up
+		})
 		if _, err := nvaConfig(s, Options{Scenario: AVSTransit, Encapsulation: kind}, "hub-nva"); err != nil {
 			t.Fatal(err)
 		}

@@ -71,6 +71,9 @@ func (s state) lock(wait time.Duration) (unlock func(), err error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, fmt.Errorf("make %s: %w", root, err)
 	}
+	if err := os.Chmod(root, 0o755); err != nil { // somebody else may have made it: FRR's daemons have to pass
+		return nil, fmt.Errorf("open %s to other users: %w", root, err)
+	}
 	path := filepath.Join(root, "."+s.name+".lock")
 	deadline := time.Now().Add(wait)
 	tick := time.NewTicker(50 * time.Millisecond)
