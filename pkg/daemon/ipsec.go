@@ -85,6 +85,8 @@ func ipsecChange(from, to *ike.Config) string {
 	}
 	what := "SAs go on"
 	switch {
+	case !anew && (from.IKELifetime != to.IKELifetime || from.ChildLifetime != to.ChildLifetime || from.ChildPackets != to.ChildPackets || from.ChildBytes != to.ChildBytes):
+		what = "SAs go on, with the old lifetimes and limits until they are replaced"
 	case anew && to.Initiate:
 		what = "new SAs are made beside the old ones"
 	case anew:

@@ -359,8 +359,13 @@ func (s *ikeSA) age() {
 	s.established, s.heard = now, now
 	s.rekeyAt = now.Add(life - s.m.jitter(life/10))
 	s.expireAt = now.Add(life + grace(life))
+	s.overdueAt = overdue(s.expireAt, life)
 }
 
 // grace is how long something may live on while it is being replaced: a tenth of
 // its life, and at least as long as a request is sent again.
 func grace(life time.Duration) time.Duration { return max(life/10, 30*time.Second) }
+
+// overdue is when something that ends then, and was given that life, has had it: a
+// tenth of it is left. Another life in the configuration is for what comes after.
+func overdue(end time.Time, life time.Duration) time.Time { return end.Add(-life / 10) }

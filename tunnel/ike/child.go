@@ -42,6 +42,7 @@ type child struct {
 	lowest        []byte // the lower nonce of that exchange
 
 	born, rekeyAt, expireAt time.Time
+	overdueAt               time.Time // it should have been replaced by then
 	replacedAt              time.Time
 	removeAt                time.Time // of one that is gone
 	rested                  time.Time // no rekeying before
@@ -106,6 +107,7 @@ func (s *ikeSA) newChild(choice suite.Choice, x childExchange, local, remote []m
 	life := m.cfg.ChildLifetime
 	c.rekeyAt = m.now.Add(life - m.jitter(life/10))
 	c.expireAt = m.now.Add(life + grace(life))
+	c.overdueAt = overdue(c.expireAt, life)
 	if err := m.e.Install(c.pair, use); err != nil {
 		k.Wipe()
 		return nil, fmt.Errorf("install the SA: %w", err)

@@ -190,3 +190,48 @@ func TestOverdue(t *testing.T) {
 		t.Errorf("%q\n%s", said, w.describe())
 	}
 }
+
+// TestOverdueAfterReload: an SA has the lifetime that it was given. Another one in
+// the configuration makes none that is young overdue, and hides none that is old.
+func TestOverdueAfterReload(t *testing.T) {
+	t.Parallel()
+	reload := func(w *world, ike, child time.Duration) {
+		t.Helper()
+		for _, e := range w.end {
+			c := e.conf
+			c.IKELifetime, c.ChildLifetime = ike, child
+			w.do(e, func(m *Machine) {
+				if err := m.Reconfigure(w.now, c); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+	w := newWorld(t, 26, both)
+	w.run(time.Minute)
+	reload(w, 24*time.Hour, 24*time.Hour)
+	for i, e := range w.end {
+		if s := e.m.Status(); s.Overdue(w.now) != "" {
+			t.Errorf("end %d, a minute old: %q", i, s.Overdue(w.now))
+		}
+	}
+	w.run(time.Hour)
+	w.calm(20 * time.Second)
+	for i, e := range w.end {
+		if s := e.m.Status(); s.ChildRekeys != 1 || s.Overdue(w.now) != "" {
+			t.Errorf("end %d: %d CHILD SAs replaced, %q", i, s.ChildRekeys, s.Overdue(w.now))
+		}
+	}
+
+	w = newWorld(t, 27, both, func(a, b *Config) { // which cannot be replaced: see TestOverdue
+		a.ESP = proposals(t, message.ProtocolESP, "aes256gcm16-ecp384-esn")
+		b.ESP = proposals(t, message.ProtocolESP, "aes256gcm16-x25519-esn")
+	})
+	w.run(64 * time.Minute)
+	reload(w, 8*time.Hour, time.Minute)
+	for i, e := range w.end {
+		if s := e.m.Status(); !s.Up || !strings.Contains(s.Overdue(w.now), "could not be replaced in time") {
+			t.Errorf("end %d, past its lifetime: up %v, %q", i, s.Up, s.Overdue(w.now))
+		}
+	}
+}

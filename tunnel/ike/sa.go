@@ -52,6 +52,7 @@ type ikeSA struct {
 	established time.Time
 	rekeyAt     time.Time
 	expireAt    time.Time
+	overdueAt   time.Time // it should have been replaced by then
 	replacedAt  time.Time
 	heard       time.Time
 	forget      time.Time // of one that is dead

@@ -204,7 +204,7 @@ func (m *Machine) Status() Status {
 		i := IKESA{
 			InitiatorSPI: x.spii, ResponderSPI: x.spir, State: x.state.String(), Initiator: x.initiator,
 			LocalID: m.cfg.LocalID.String(), RemoteID: x.peerID, PeerAuth: x.peerAuth, Established: x.established, RekeyAt: x.rekeyAt, EndsAt: x.expireAt,
-			Overdue: x.state == stateEstablished && m.overdue(x.expireAt, m.cfg.IKELifetime),
+			Overdue: x.state == stateEstablished && m.now.After(x.overdueAt),
 		}
 		if x.state >= stateAuth {
 			i.Proposal = x.choice.String()
@@ -220,16 +220,11 @@ func (m *Machine) Status() Status {
 	return s
 }
 
-// overdue reports whether an SA that ends then has had its lifetime: a tenth of it is left.
-func (m *Machine) overdue(end time.Time, life time.Duration) bool {
-	return !end.IsZero() && m.now.After(end.Add(-life/10))
-}
-
 func (m *Machine) describe(c *child) ChildSA {
 	u, _ := m.e.Usage(c.pair.In.SPI)
 	d := ChildSA{
 		InSPI: c.pair.In.SPI, OutSPI: c.pair.Out.SPI, State: c.state.String(), Proposal: c.choice.String(), Established: c.born, RekeyAt: c.rekeyAt, EndsAt: c.expireAt,
-		Overdue:   m.overdue(c.expireAt, m.cfg.ChildLifetime),
+		Overdue:   m.now.After(c.overdueAt),
 		InPackets: u.InPackets, InBytes: u.InBytes, OutPackets: u.OutPackets, OutBytes: u.OutBytes,
 	}
 	for _, t := range c.local {
