@@ -90,9 +90,12 @@ func (a *app) printIPsec(x *control.IPsec) {
 	}
 	a.printf("  %d IKE SAs so far, %d replaced; %d CHILD SAs replaced; %d requests sent again, %d IKE SAs given up", x.Established, x.IKERekeys, x.ChildRekeys, x.Retransmits, x.TimedOut)
 	for _, c := range []struct {
-		whose string
-		in    *int64
-	}{{"our certificate", x.CertificateExpiresS}, {"the peer's certificate", x.PeerCertificateExpiresS}} {
+		whose, issuer string
+		in            *int64
+	}{{"our certificate", x.CertificateIssuer, x.CertificateExpiresS}, {"the peer's certificate", x.PeerCertificateIssuer, x.PeerCertificateExpiresS}} {
+		if c.issuer != "" {
+			c.whose = fmt.Sprintf("%s, which %s rests on,", c.issuer, c.whose)
+		}
 		switch {
 		case c.in == nil:
 		case *c.in < 0:

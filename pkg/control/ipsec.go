@@ -24,10 +24,13 @@ type IPsec struct {
 	Lost        uint64 `json:"lost"`      // messages at UDP port 500 that were too many, or too long
 	CookiesSent uint64 `json:"cookies_sent"`
 	HalfOpen    int    `json:"half_open"`
-	// Seconds until our certificate and the peer's end; null without them.
+	// Seconds until our certificate and the peer's end, or one that they rest on; null without them.
 	CertificateExpiresS     *int64 `json:"certificate_expires_s"`
 	PeerCertificateExpiresS *int64 `json:"peer_certificate_expires_s"`
-	KeyLogged               bool   `json:"key_logged"`
+	// Which certificate it is that ends then, if one that they rest on.
+	CertificateIssuer     string `json:"certificate_issuer,omitempty"`
+	PeerCertificateIssuer string `json:"peer_certificate_issuer,omitempty"`
+	KeyLogged             bool   `json:"key_logged"`
 	// Why says why the tunnel is not up; Problem what was wrong in the last minute, also while it is up.
 	Why     string `json:"why,omitempty"`
 	Problem string `json:"problem,omitempty"`

@@ -21,9 +21,7 @@ func (s *snapshot) advice() []control.Advice {
 		if w := keyLogWarning(t); w != "" {
 			add(w, "systemctl restart transitd # without --keylog, then delete the files")
 		}
-		if w := certificateWarning(t, time.Now()); w != "" {
-			add(w, "transitctl tunnel # then renew it and transitctl reload")
-		}
+		list = append(list, certificateWarnings(t, time.Now())...)
 		if w := rekeyWarning(t, time.Now()); w != "" {
 			add(w, "%s", ipsecAdvice(t, s.Underlay, time.Now()))
 		}

@@ -38,6 +38,10 @@ func TestAdvice(t *testing.T) {
 			})
 			s.Tunnels[0].Up = true
 		}, []string{"grep -nE '_proposals' /etc/transitd/*.yaml # at both ends: one of each has to be the same"}},
+		{"both certificates end", func(s *snapshot) {
+			ipsecDown(s, ike.Status{Up: true, CertificateExpires: time.Now().Add(time.Hour), PeerCertificateExpires: time.Now().Add(-time.Hour)})
+			s.Tunnels[0].Up = true
+		}, []string{"transitctl tunnel # then renew it and transitctl reload", "transitctl tunnel # then renew it at the peer, and have it loaded there"}},
 		{"sessions", func(s *snapshot) { s.Sessions[1].State, s.Sessions[2].State = "active", "idle" }, []string{
 			"nc -vz -w 3 192.0.2.69 179", "nc -vz -w 3 169.254.77.2 179",
 		}},

@@ -151,6 +151,7 @@ func ipsecStatus(s *ike.Status) *control.IPsec {
 		Established: s.Established, IKERekeys: s.IKERekeys, ChildRekeys: s.ChildRekeys, Retransmits: s.Retransmits, TimedOut: s.TimedOut,
 		Refused: s.Refused, Lost: s.Lost, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now), Cause: string(s.CauseNow(now)), PeerSays: s.PeerSays, Overdue: s.Overdue(now),
 		CertificateExpiresS: secondsUntil(now, s.CertificateExpires), PeerCertificateExpiresS: secondsUntil(now, s.PeerCertificateExpires),
+		CertificateIssuer: s.CertificateIssuer, PeerCertificateIssuer: s.PeerCertificateIssuer,
 	}
 	for _, x := range s.IKE {
 		c.IKE = append(c.IKE, control.IKESA{
@@ -231,26 +232,37 @@ func rekeyWarning(t TunnelView, now time.Time) string {
 // certificateSoon is when an operator should see to a certificate.
 const certificateSoon = 14 * 24 * time.Hour
 
-// certificateWarning says that our certificate, or the peer's, ends soon.
-func certificateWarning(t TunnelView, now time.Time) string {
+// certificateWarnings say that our certificate and the peer's end soon, or what they
+// rest on, with the command for each.
+func certificateWarnings(t TunnelView, now time.Time) (list []control.Advice) {
 	if t.IPsec == nil {
-		return ""
+		return nil
 	}
 	for _, c := range []struct {
-		whose       string
-		from, until time.Time
-	}{{"our certificate", t.IPsec.CertificateStarts, t.IPsec.CertificateExpires}, {"the peer's certificate", time.Time{}, t.IPsec.PeerCertificateExpires}} {
+		whose, issuer string
+		from, until   time.Time
+		run           string
+	}{
+		{"our certificate", t.IPsec.CertificateIssuer, t.IPsec.CertificateStarts, t.IPsec.CertificateExpires, "transitctl tunnel # then renew it and transitctl reload"},
+		{"the peer's certificate", t.IPsec.PeerCertificateIssuer, time.Time{}, t.IPsec.PeerCertificateExpires, "transitctl tunnel # then renew it at the peer, and have it loaded there"},
+	} {
+		what, day := c.whose, func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+		if c.issuer != "" {
+			what = fmt.Sprintf("%s, which %s rests on,", c.issuer, c.whose)
+		}
 		switch {
 		case now.Before(c.from):
-			return fmt.Sprintf("tunnel %s: %s is valid only from %s on: no IKE SA can be made", t.Plan.Name, c.whose, c.from.UTC().Format(time.DateOnly))
+			what = fmt.Sprintf("%s is valid only from %s on: no IKE SA can be made", c.whose, day(c.from))
 		case c.until.IsZero() || c.until.Sub(now) > certificateSoon:
+			continue
 		case now.After(c.until):
-			return fmt.Sprintf("tunnel %s: %s ended on %s: no new IKE SA can be made", t.Plan.Name, c.whose, c.until.UTC().Format(time.DateOnly))
+			what = fmt.Sprintf("%s ended on %s: no new IKE SA can be made", what, day(c.until))
 		default:
-			return fmt.Sprintf("tunnel %s: %s ends on %s", t.Plan.Name, c.whose, c.until.UTC().Format(time.DateOnly))
+			what = fmt.Sprintf("%s ends on %s", what, day(c.until))
 		}
+		list = append(list, control.Advice{Warning: fmt.Sprintf("tunnel %s: %s", t.Plan.Name, what), Run: c.run})
 	}
-	return ""
+	return list
 }
 
 // certificateNotes say of certificates in files when they are not valid. The

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/transitd/transitd/pkg/control"
 	"github.com/transitd/transitd/pkg/events"
 	"github.com/transitd/transitd/tunnel/ike"
 )
@@ -71,5 +72,38 @@ func TestKeysTold(t *testing.T) {
 	}
 	if d := diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// TestCertificateWarnings: one that ends soon does not hide one that has ended, each
+// has its command, and one that others rest on has its name.
+func TestCertificateWarnings(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 6, 15, 12, 0, 0, 0, time.UTC)
+	day := func(n int) time.Time { return now.AddDate(0, 0, n) }
+	const ours, theirs = "transitctl tunnel # then renew it and transitctl reload", "transitctl tunnel # then renew it at the peer, and have it loaded there"
+	for _, tc := range []struct {
+		name string
+		s    ike.Status
+		want []control.Advice
+	}{
+		{"a preshared key", ike.Status{}, nil},
+		{"both last", ike.Status{CertificateExpires: day(15), PeerCertificateExpires: day(90)}, nil},
+		{"ours ends in 13 days, and the peer's has ended", ike.Status{CertificateExpires: day(13), PeerCertificateExpires: day(-1)}, []control.Advice{
+			{Warning: "tunnel tr0: our certificate ends on 2026-06-28", Run: ours},
+			{Warning: "tunnel tr0: the peer's certificate ended on 2026-06-14: no new IKE SA can be made", Run: theirs},
+		}},
+		{"what they rest on", ike.Status{CertificateExpires: day(-2), CertificateIssuer: "CN=middle", PeerCertificateExpires: day(2), PeerCertificateIssuer: "CN=root"}, []control.Advice{
+			{Warning: "tunnel tr0: CN=middle, which our certificate rests on, ended on 2026-06-13: no new IKE SA can be made", Run: ours},
+			{Warning: "tunnel tr0: CN=root, which the peer's certificate rests on, ends on 2026-06-17", Run: theirs},
+		}},
+		{"not yet", ike.Status{CertificateStarts: day(1), CertificateExpires: day(90)}, []control.Advice{
+			{Warning: "tunnel tr0: our certificate is valid only from 2026-06-16 on: no IKE SA can be made", Run: ours},
+		}},
+	} {
+		v := TunnelView{Plan: TunnelPlan{Name: "tr0"}, IPsec: &tc.s}
+		if d := diff(tc.want, certificateWarnings(v, now)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, d)
+		}
 	}
 }

@@ -129,10 +129,14 @@ func (s *snapshot) health() (control.Health, []string) {
 	warnings := []string{}
 	tunnelsUp := 0
 	for _, t := range s.Tunnels {
-		for _, w := range []string{keyLogWarning(t), certificateWarning(t, time.Now()), rekeyWarning(t, time.Now())} {
-			if w != "" {
-				warnings = append(warnings, w)
-			}
+		if w := keyLogWarning(t); w != "" {
+			warnings = append(warnings, w)
+		}
+		for _, a := range certificateWarnings(t, time.Now()) {
+			warnings = append(warnings, a.Warning)
+		}
+		if w := rekeyWarning(t, time.Now()); w != "" {
+			warnings = append(warnings, w)
 		}
 		if w := s.tunnelWarning(t); w != "" {
 			warnings = append(warnings, w)

@@ -208,10 +208,11 @@ func (s *ikeSA) verify(ps []message.Payload, of message.PayloadType, p, ourNonce
 	if err != nil {
 		return because(CauseCertificate, "the certificate of %s: %w", who, err)
 	}
-	if err := auth.VerifyChain(chain, c.Authorities, who, s.m.now); err != nil {
+	first, err := auth.VerifyChain(chain, c.Authorities, who, s.m.now)
+	if err != nil {
 		return because(CauseCertificate, "the certificate of %s: %w", who, err)
 	}
-	s.peerAuth, s.certUntil = keyName(chain[0]), chain[0].NotAfter
+	s.peerAuth, s.line.peer = keyName(chain[0]), validityOf(chain[0], first)
 	if err := auth.Verify(chain[0].PublicKey, a, octets, auth.Hashes()); err != nil {
 		return because(CauseCertificate, "the signature of %s: %w", who, err)
 	}
@@ -340,7 +341,7 @@ func (s *ikeSA) establish() {
 	m := s.m
 	s.state, s.initial = stateEstablished, nil
 	s.age()
-	s.line = line{s.lowest, m.now}
+	s.line.lowest, s.line.at = s.lowest, m.now
 	m.failures = 0
 	m.status.Established++
 	s.say("IKE SA established with %s (%s), %s", s.peerID, s.peerAuth, s.choice)

@@ -136,7 +136,7 @@ func (s *ikeSA) next(c suite.Choice, spi uint64, ours bool, ni, nr, secret []byt
 	}
 	n := &ikeSA{
 		m: s.m, initiator: ours, ours: ours, state: stateEstablished, port: s.port, to: s.to, fragments: s.fragments, born: s.m.now,
-		choice: c, lowest: lower(ni, nr), noESN: s.noESN, peerAuth: s.peerAuth, peerID: s.peerID, certUntil: s.certUntil,
+		choice: c, lowest: lower(ni, nr), noESN: s.noESN, peerAuth: s.peerAuth, peerID: s.peerID,
 		outdated: s.outdated, line: s.line,
 	}
 	n.spii, n.spir = spi, binary.BigEndian.Uint64(c.SPI)

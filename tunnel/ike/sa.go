@@ -77,8 +77,7 @@ type ikeSA struct {
 	predecessor *ikeSA // whose successor it is
 	peerAuth    string
 	peerID      string
-	certUntil   time.Time // when the peer's certificate ends
-	outdated    bool      // of another configuration: one that is not takes its place
+	outdated    bool // of another configuration: one that is not takes its place
 
 	proclaimed bool     // see say
 	untold     []string // until then
@@ -89,6 +88,7 @@ type ikeSA struct {
 type line struct {
 	lowest []byte
 	at     time.Time
+	peer   validity // of what it was authenticated by
 }
 
 // lives reports whether an IKE SA serves, or will serve, to key the tunnel.

@@ -41,8 +41,9 @@ type Status struct {
 	PeerSays    string // the last refusal by the peer
 	PeerSaidAt  time.Time
 
-	// Certificates are when ours and the peer's end; zero without them.
+	// When ours and the peer's certificate end, or one that they rest on; zero without them.
 	CertificateExpires, PeerCertificateExpires time.Time
+	CertificateIssuer, PeerCertificateIssuer   string    // which of the chain ends then; empty: the end's own
 	CertificateStarts                          time.Time // when ours begins to be valid
 
 	KeyLogged bool // secrets are being written to a file
@@ -191,9 +192,7 @@ func (m *Machine) Status() Status {
 	s.KeyLogged = m.cfg.KeyLog != nil
 	s.Raw = m.cfg.Raw
 	s.HalfOpen = m.count(func(x *ikeSA) bool { return !x.initiator && x.state < stateEstablished })
-	if len(m.cfg.Certificates) > 0 {
-		s.CertificateStarts, s.CertificateExpires = m.cfg.Certificates[0].NotBefore, m.cfg.Certificates[0].NotAfter
-	}
+	var peer validity
 	for _, x := range m.sas {
 		if x.state == stateDead || x.state < stateEstablished && !x.initiator {
 			continue
@@ -209,14 +208,15 @@ func (m *Machine) Status() Status {
 		if x.state >= stateAuth {
 			i.Proposal = x.choice.String()
 		}
-		if x.state == stateEstablished && !x.certUntil.IsZero() {
-			s.PeerCertificateExpires = x.certUntil
+		if x.state == stateEstablished && x.line.peer.until.After(peer.until) {
+			peer = x.line.peer
 		}
 		s.IKE = append(s.IKE, i)
 		for _, c := range x.children {
 			s.Child = append(s.Child, m.describe(c))
 		}
 	}
+	s.certificates(&m.cfg, peer)
 	return s
 }
 

@@ -297,26 +297,26 @@ func TestChains(t *testing.T) {
 		}
 		chain, err = ParseChain(ps)
 		if err == nil {
-			err = VerifyChain(chain, []*x509.Certificate{root.cert}, id, clock())
+			_, err = VerifyChain(chain, []*x509.Certificate{root.cert}, id, clock())
 		}
 		if tc.says == "" && err != nil || tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says)) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 	}
 	id, _ := ParseIdentity("nva.example")
-	if err := VerifyChain(nil, []*x509.Certificate{root.cert}, id, clock()); err == nil {
+	if _, err := VerifyChain(nil, []*x509.Certificate{root.cert}, id, clock()); err == nil {
 		t.Error("nothing is a chain")
 	}
-	if err := VerifyChain([]*x509.Certificate{good, middle.cert}, nil, id, clock()); err == nil {
+	if _, err := VerifyChain([]*x509.Certificate{good, middle.cert}, nil, id, clock()); err == nil {
 		t.Error("nobody is an authority")
 	}
 	weak := middle.issue(&x509.Certificate{DNSNames: []string{"nva.example"}}, key(t, "p224"))
-	if err := VerifyChain([]*x509.Certificate{weak, middle.cert}, []*x509.Certificate{root.cert}, id, clock()); err == nil || !strings.Contains(err.Error(), "P-224") {
+	if _, err := VerifyChain([]*x509.Certificate{weak, middle.cert}, []*x509.Certificate{root.cert}, id, clock()); err == nil || !strings.Contains(err.Error(), "P-224") {
 		t.Errorf("a weak key: %v", err)
 	}
 	// A certificate that anybody of the authority has is none that signs others.
 	end := &issuer{t: t, cert: good, key: k}
-	if err := VerifyChain([]*x509.Certificate{end.issue(&x509.Certificate{DNSNames: []string{"nva.example"}}, key(t, "p256")), good, middle.cert}, []*x509.Certificate{root.cert}, id, clock()); err == nil {
+	if _, err := VerifyChain([]*x509.Certificate{end.issue(&x509.Certificate{DNSNames: []string{"nva.example"}}, key(t, "p256")), good, middle.cert}, []*x509.Certificate{root.cert}, id, clock()); err == nil {
 		t.Error("an end's certificate is an authority's")
 	}
 	if r := Request([]*x509.Certificate{root.cert, middle.cert}); len(r.Authorities) != 40 {
@@ -324,6 +324,50 @@ func TestChains(t *testing.T) {
 	}
 	if s := SubjectOf(good).String(); s != "O=Example, CN=nva.example" {
 		t.Errorf("the subject is %q", s)
+	}
+}
+
+// TestFirstToEnd: of a way to an authority one certificate ends first, and of two ways the longer lasting counts.
+func TestFirstToEnd(t *testing.T) {
+	t.Parallel()
+	id, _ := ParseIdentity("nva.example")
+	until := func(c *x509.Certificate, hours int) *x509.Certificate {
+		c.NotBefore, c.NotAfter = clock().Add(-time.Hour), clock().Add(time.Duration(hours)*time.Hour)
+		return c
+	}
+	ca := func(name string, hours int) *x509.Certificate {
+		return until(&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, hours)
+	}
+	root, middle, k := &issuer{t: t, key: key(t, "p256")}, &issuer{t: t, key: key(t, "p256")}, key(t, "p256")
+	for _, tc := range []struct {
+		name              string
+		root, middle, end int // hours
+		again             int // of another one between, for the same key; 0: none
+		want              string
+	}{
+		{"the end's own", 30, 20, 10, 0, ""},
+		{"at the same time", 10, 10, 10, 0, ""},
+		{"the one between", 30, 10, 20, 0, "CN=middle"},
+		{"the authority", 10, 30, 20, 0, "CN=root"},
+		{"one between, and another one that lasts longer", 30, 10, 20, 15, "CN=middle"},
+		{"one between, and another one that outlasts all", 30, 10, 20, 25, ""},
+	} {
+		root.cert = nil
+		root.cert = root.issue(ca("root", tc.root), root.key)
+		middle.cert = root.issue(ca("middle", tc.middle), middle.key)
+		own := middle.issue(until(&x509.Certificate{DNSNames: []string{"nva.example"}}, tc.end), k)
+		chain, want := []*x509.Certificate{own, middle.cert}, min(tc.root, tc.middle, tc.end)
+		if tc.again > 0 {
+			chain = append(chain, root.issue(ca("middle", tc.again), middle.key))
+			want = min(tc.root, tc.again, tc.end)
+		}
+		first, err := VerifyChain(chain, []*x509.Certificate{root.cert}, id, clock())
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		if name := SubjectOf(first).String(); name != tc.want && !(tc.want == "" && first.Equal(own)) || !first.NotAfter.Equal(clock().Add(time.Duration(want)*time.Hour)) {
+			t.Errorf("%s: %q ends at %s", tc.name, name, first.NotAfter)
+		}
 	}
 }
 
@@ -402,7 +446,7 @@ func FuzzCertificate(f *testing.F) {
 			return
 		}
 		for _, id := range ids {
-			if VerifyChain(chain, []*x509.Certificate{root}, id, clock()) == nil {
+			if _, err := VerifyChain(chain, []*x509.Certificate{root}, id, clock()); err == nil {
 				t.Fatalf("a certificate for %s out of nothing", id)
 			}
 		}

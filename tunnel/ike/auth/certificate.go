@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/transitd/transitd/tunnel/ike/message"
@@ -63,35 +64,42 @@ func Request(authorities []*x509.Certificate) message.CertReq {
 
 // VerifyChain checks that the first certificate is for the identity, may sign,
 // and leads to one of the authorities by the others, all of them valid at the
-// time given. The system's authorities do not count.
-func VerifyChain(chain, authorities []*x509.Certificate, id Identity, now time.Time) error {
+// time given. The system's authorities do not count. It returns which certificate
+// of the way there, the authority's included, ends first: until then it leads there.
+func VerifyChain(chain, authorities []*x509.Certificate, id Identity, now time.Time) (*x509.Certificate, error) {
 	if len(chain) == 0 {
-		return errors.New("no certificate")
+		return nil, errors.New("no certificate")
 	}
 	leaf := chain[0]
-	if err := verifyChain(chain, authorities, id, now); err != nil {
-		return fmt.Errorf("certificate of %s, by %s: %w", SubjectOf(leaf), Identity{message.IDDN, string(leaf.RawIssuer)}, err)
+	first, err := verifyChain(chain, authorities, id, now)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of %s, by %s: %w", SubjectOf(leaf), Identity{message.IDDN, string(leaf.RawIssuer)}, err)
 	}
-	return nil
+	return first, nil
 }
 
-func verifyChain(chain, authorities []*x509.Certificate, id Identity, now time.Time) error {
+// FirstToEnd is which of certificates ends first; of several at the same time the first in the list.
+func FirstToEnd(chain []*x509.Certificate) *x509.Certificate {
+	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+}
+
+func verifyChain(chain, authorities []*x509.Certificate, id Identity, now time.Time) (*x509.Certificate, error) {
 	for _, c := range chain {
 		if err := CheckKey(c.PublicKey); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	leaf := chain[0]
 	const form = "2006-01-02 15:04:05 MST"
 	switch {
 	case now.Before(leaf.NotBefore):
-		return fmt.Errorf("it is valid only from %s on, in %s by the clock here: wait, or set the clock", leaf.NotBefore.UTC().Format(form), roughly(leaf.NotBefore.Sub(now)))
+		return nil, fmt.Errorf("it is valid only from %s on, in %s by the clock here: wait, or set the clock", leaf.NotBefore.UTC().Format(form), roughly(leaf.NotBefore.Sub(now)))
 	case now.After(leaf.NotAfter):
-		return fmt.Errorf("it expired at %s, %s ago by the clock here", leaf.NotAfter.UTC().Format(form), roughly(now.Sub(leaf.NotAfter)))
+		return nil, fmt.Errorf("it expired at %s, %s ago by the clock here", leaf.NotAfter.UTC().Format(form), roughly(now.Sub(leaf.NotAfter)))
 	}
 	// RFC 4945, section 5.1.3.2: if there is the extension, one of these two is in it.
 	if u := leaf.KeyUsage; u != 0 && u&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0 {
-		return errors.New("its key usage does not allow signatures")
+		return nil, errors.New("its key usage does not allow signatures")
 	}
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	for _, c := range authorities {
@@ -100,7 +108,7 @@ func verifyChain(chain, authorities []*x509.Certificate, id Identity, now time.T
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{
+	ways, err := leaf.Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: between, CurrentTime: now,
 		// RFC 4945, section 5.1.3.12, would have one for IPsec; authorities in use give others.
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
@@ -108,11 +116,17 @@ func verifyChain(chain, authorities []*x509.Certificate, id Identity, now time.T
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Cert != nil && !invalid.Cert.Equal(leaf):
-		return fmt.Errorf("%s, between it and the authority: %w", SubjectOf(invalid.Cert), err)
+		return nil, fmt.Errorf("%s, between it and the authority: %w", SubjectOf(invalid.Cert), err)
 	case err != nil:
-		return err
+		return nil, err
 	}
-	return id.Names(leaf)
+	var ends []*x509.Certificate
+	for _, way := range ways {
+		ends = append(ends, FirstToEnd(way))
+	}
+	// While one way leads to an authority, it does not matter which.
+	last := slices.MaxFunc(ends, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+	return last, id.Names(leaf)
 }
 
 // roughly is a span of time for a person. It does not change with each attempt,

@@ -74,7 +74,7 @@ func TestHostileChains(t *testing.T) {
 	} {
 		middle := between(tc.middle)
 		chain := []*x509.Certificate{middle.issue(end(tc.end), k), middle.cert}
-		err := VerifyChain(chain, []*x509.Certificate{root.cert}, id, clock())
+		_, err := VerifyChain(chain, []*x509.Certificate{root.cert}, id, clock())
 		if tc.says == "" && err != nil || tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says)) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
@@ -89,7 +89,7 @@ func TestHostileChains(t *testing.T) {
 	short.cert = root.issue(c, short.key)
 	more := &issuer{t: t, key: key(t, "p256")}
 	more.cert = short.issue(authority("more"), more.key)
-	if err := VerifyChain([]*x509.Certificate{more.issue(end(same), k), more.cert, short.cert}, []*x509.Certificate{root.cert}, id, clock()); err == nil {
+	if _, err := VerifyChain([]*x509.Certificate{more.issue(end(same), k), more.cert, short.cert}, []*x509.Certificate{root.cert}, id, clock()); err == nil {
 		t.Error("a chain is longer than it may be")
 	}
 	a, b := &issuer{t: t, key: key(t, "p256")}, &issuer{t: t, key: key(t, "p256")}
@@ -97,7 +97,7 @@ func TestHostileChains(t *testing.T) {
 	b.cert = a.issue(authority("b"), b.key)
 	again := b.issue(authority("a"), a.key)
 	began := time.Now()
-	if err := VerifyChain([]*x509.Certificate{a.issue(end(same), k), b.cert, again, a.cert, b.cert, again, a.cert, b.cert}, []*x509.Certificate{root.cert}, id, clock()); err == nil {
+	if _, err := VerifyChain([]*x509.Certificate{a.issue(end(same), k), b.cert, again, a.cert, b.cert, again, a.cert, b.cert}, []*x509.Certificate{root.cert}, id, clock()); err == nil {
 		t.Error("two strangers vouch for each other")
 	}
 	if took := time.Since(began); took > 5*time.Second {
