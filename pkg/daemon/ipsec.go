@@ -241,10 +241,10 @@ func certificateWarnings(t TunnelView, now time.Time) (list []control.Advice) {
 	for _, c := range []struct {
 		whose, issuer string
 		from, until   time.Time
-		run           string
+		then, run     string
 	}{
-		{"our certificate", t.IPsec.CertificateIssuer, t.IPsec.CertificateStarts, t.IPsec.CertificateExpires, "transitctl tunnel # then renew it and transitctl reload"},
-		{"the peer's certificate", t.IPsec.PeerCertificateIssuer, time.Time{}, t.IPsec.PeerCertificateExpires, "transitctl tunnel # then renew it at the peer, and have it loaded there"},
+		{"our certificate", t.IPsec.CertificateIssuer, t.IPsec.CertificateStarts, t.IPsec.CertificateExpires, "no new IKE SA can be made from then on", "transitctl tunnel # then renew it and transitctl reload"},
+		{"the peer's certificate", t.IPsec.PeerCertificateIssuer, time.Time{}, t.IPsec.PeerCertificateExpires, "what it authenticated ends then, and the tunnel goes down", "transitctl tunnel # then renew it at the peer, and have it loaded there"},
 	} {
 		what, day := c.whose, func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 		if c.issuer != "" {
@@ -258,7 +258,7 @@ func certificateWarnings(t TunnelView, now time.Time) (list []control.Advice) {
 		case now.After(c.until):
 			what = fmt.Sprintf("%s ended on %s: no new IKE SA can be made", what, day(c.until))
 		default:
-			what = fmt.Sprintf("%s ends on %s", what, day(c.until))
+			what = fmt.Sprintf("%s ends on %s: %s", what, day(c.until), c.then)
 		}
 		list = append(list, control.Advice{Warning: fmt.Sprintf("tunnel %s: %s", t.Plan.Name, what), Run: c.run})
 	}

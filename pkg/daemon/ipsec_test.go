@@ -90,12 +90,12 @@ func TestCertificateWarnings(t *testing.T) {
 		{"a preshared key", ike.Status{}, nil},
 		{"both last", ike.Status{CertificateExpires: day(15), PeerCertificateExpires: day(90)}, nil},
 		{"ours ends in 13 days, and the peer's has ended", ike.Status{CertificateExpires: day(13), PeerCertificateExpires: day(-1)}, []control.Advice{
-			{Warning: "tunnel tr0: our certificate ends on 2026-06-28", Run: ours},
+			{Warning: "tunnel tr0: our certificate ends on 2026-06-28: no new IKE SA can be made from then on", Run: ours},
 			{Warning: "tunnel tr0: the peer's certificate ended on 2026-06-14: no new IKE SA can be made", Run: theirs},
 		}},
 		{"what they rest on", ike.Status{CertificateExpires: day(-2), CertificateIssuer: "CN=middle", PeerCertificateExpires: day(2), PeerCertificateIssuer: "CN=root"}, []control.Advice{
 			{Warning: "tunnel tr0: CN=middle, which our certificate rests on, ended on 2026-06-13: no new IKE SA can be made", Run: ours},
-			{Warning: "tunnel tr0: CN=root, which the peer's certificate rests on, ends on 2026-06-17", Run: theirs},
+			{Warning: "tunnel tr0: CN=root, which the peer's certificate rests on, ends on 2026-06-17: what it authenticated ends then, and the tunnel goes down", Run: theirs},
 		}},
 		{"not yet", ike.Status{CertificateStarts: day(1), CertificateExpires: day(90)}, []control.Advice{
 			{Warning: "tunnel tr0: our certificate is valid only from 2026-06-16 on: no IKE SA can be made", Run: ours},

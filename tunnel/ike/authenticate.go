@@ -340,9 +340,11 @@ func (m *Machine) forgetBefore(s *ikeSA) {
 func (s *ikeSA) establish() {
 	m := s.m
 	s.state, s.initial = stateEstablished, nil
-	s.age()
 	s.line.lowest, s.line.at = s.lowest, m.now
-	m.failures = 0
+	s.askNext()
+	s.age()
+	m.peer = s.line.peer
+	m.failures, m.status.Unanswered = 0, 0
 	m.status.Established++
 	s.say("IKE SA established with %s (%s), %s", s.peerID, s.peerAuth, s.choice)
 	if s.initiator {
@@ -354,13 +356,17 @@ func (s *ikeSA) establish() {
 	m.bound()
 }
 
-// age sets when an SA is replaced.
+// age sets when an SA is replaced. It does not live longer than the certificates that
+// it, or the one at the beginning of its line, was authenticated by.
 func (s *ikeSA) age() {
 	now, life := s.m.now, s.m.cfg.IKELifetime
 	s.established, s.heard = now, now
 	s.rekeyAt = now.Add(life - s.m.jitter(life/10))
 	s.expireAt = now.Add(life + grace(life))
 	s.overdueAt = overdue(s.expireAt, life)
+	if until := s.line.peer.until; !until.IsZero() && until.Before(s.expireAt) {
+		s.expireAt = until
+	}
 }
 
 // grace is how long something may live on while it is being replaced: a tenth of

@@ -61,6 +61,8 @@ type Machine struct {
 	hinted    time.Time // when a hint that the peer has lost us was last followed
 	refusedAt time.Time // when a stranger was last answered
 
+	peer validity // what the peer proved itself by last, also while it is away
+
 	bareSince time.Time // when the last pair went; zero: there is one
 
 	begun      int // requests to begin, since:
@@ -206,6 +208,7 @@ func (m *Machine) Tick(now time.Time) (next time.Time) {
 	case m.bareSince.IsZero():
 		m.bareSince = now
 	}
+	m.outlive()
 	for _, s := range slices.Clone(m.sas) {
 		s.tick()
 	}
@@ -218,6 +221,9 @@ func (m *Machine) Tick(now time.Time) (next time.Time) {
 	for _, s := range m.sas {
 		if s.out != nil && s.out.next.Before(next) {
 			next = s.out.next
+		}
+		if until := s.line.peer.until; s.state == stateEstablished && !until.IsZero() && until.Before(next) {
+			next = until
 		}
 	}
 	return next

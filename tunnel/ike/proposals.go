@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/transitd/transitd/tunnel/ike/auth"
 	"github.com/transitd/transitd/tunnel/ike/message"
 	"github.com/transitd/transitd/tunnel/ike/suite"
 )
@@ -85,6 +87,9 @@ func (s *ikeSA) explain(n message.Notify, offered []suite.Proposal) string {
 		how := "the preshared key differs"
 		if len(c.PSK) == 0 {
 			how = "it does not take our certificate (authority, dates, names)"
+			if v := validityOf(c.Certificates[0], auth.FirstToEnd(c.Certificates)); v.ended(s.m.now) {
+				how = fmt.Sprintf("%s ended at %s", v.of(c.LocalID.String()), v.until.UTC().Format(time.DateTime))
+			}
 		}
 		if c.PPK == nil && s.m.status.PeerPPK {
 			how = "it has a postquantum preshared key and here is no ppk_file, or " + how

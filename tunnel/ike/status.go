@@ -9,6 +9,7 @@ import (
 // Status is what an operator wants to know of a tunnel. It has no secrets.
 type Status struct {
 	Local, Remote netip.AddrPort // the ends, as configured
+	Passive       bool           // the peer has to begin
 
 	Up    bool      // there is a pair that carries packets
 	Since time.Time // when the machine was made
@@ -41,7 +42,8 @@ type Status struct {
 	PeerSays    string // the last refusal by the peer
 	PeerSaidAt  time.Time
 
-	// When ours and the peer's certificate end, or one that they rest on; zero without them.
+	// When ours and the peer's certificate end, or one that they rest on; zero without
+	// them. The peer's is the last one that it proved itself by.
 	CertificateExpires, PeerCertificateExpires time.Time
 	CertificateIssuer, PeerCertificateIssuer   string    // which of the chain ends then; empty: the end's own
 	CertificateStarts                          time.Time // when ours begins to be valid
@@ -105,7 +107,7 @@ func (s *Status) CauseNow(now time.Time) Cause {
 		return CauseRefused
 	case s.unanswered(now) || s.arrives(now):
 		return CauseSilence
-	case !s.Up && s.Attempts == 0:
+	case !s.Up && s.Passive:
 		return CausePassive
 	}
 	return CauseOther
@@ -140,9 +142,9 @@ func (s *Status) Why(now time.Time) string {
 	case s.arrives(now) && s.HalfOpen > 0:
 		return fmt.Sprintf("IKE_SA_INIT of %s was answered and nothing follows: it does not hear us (UDP port %d is blocked on the way there), or it does not like the answer%s; its log says which",
 			s.Remote.Addr(), s.Remote.Port(), s.withoutPPK())
-	case s.PeerBegan == 0 && s.Attempts == 0:
+	case s.PeerBegan == 0 && s.Passive:
 		return fmt.Sprintf("nothing has come from %s, which has to begin: initiate is false here. It is false there too, the peer is down, or UDP port %d is blocked on the way here", s.Remote.Addr(), s.Local.Port())
-	case s.Attempts == 0:
+	case s.Passive:
 		return fmt.Sprintf("%s has to begin anew (initiate is false here)", s.Remote.Addr())
 	}
 	return "IKE has not finished"
@@ -188,11 +190,10 @@ func (s *Status) Overdue(now time.Time) string {
 func (m *Machine) Status() Status {
 	s := m.status
 	s.Up = m.best() != nil
-	s.Local, s.Remote = m.cfg.Local, m.cfg.Remote
+	s.Local, s.Remote, s.Passive = m.cfg.Local, m.cfg.Remote, !m.cfg.Initiate
 	s.KeyLogged = m.cfg.KeyLog != nil
 	s.Raw = m.cfg.Raw
 	s.HalfOpen = m.count(func(x *ikeSA) bool { return !x.initiator && x.state < stateEstablished })
-	var peer validity
 	for _, x := range m.sas {
 		if x.state == stateDead || x.state < stateEstablished && !x.initiator {
 			continue
@@ -202,21 +203,18 @@ func (m *Machine) Status() Status {
 		}
 		i := IKESA{
 			InitiatorSPI: x.spii, ResponderSPI: x.spir, State: x.state.String(), Initiator: x.initiator,
-			LocalID: m.cfg.LocalID.String(), RemoteID: x.peerID, PeerAuth: x.peerAuth, Established: x.established, RekeyAt: x.rekeyAt, EndsAt: x.expireAt,
+			LocalID: m.cfg.LocalID.String(), RemoteID: x.peerID, PeerAuth: x.peerAuth, Established: x.established, RekeyAt: x.renewAt(), EndsAt: x.expireAt,
 			Overdue: x.state == stateEstablished && m.now.After(x.overdueAt),
 		}
 		if x.state >= stateAuth {
 			i.Proposal = x.choice.String()
-		}
-		if x.state == stateEstablished && x.line.peer.until.After(peer.until) {
-			peer = x.line.peer
 		}
 		s.IKE = append(s.IKE, i)
 		for _, c := range x.children {
 			s.Child = append(s.Child, m.describe(c))
 		}
 	}
-	s.certificates(&m.cfg, peer)
+	s.certificates(&m.cfg, m.peer)
 	return s
 }
 

@@ -132,12 +132,14 @@ func verifyChain(chain, authorities []*x509.Certificate, id Identity, now time.T
 // roughly is a span of time for a person. It does not change with each attempt,
 // so that the log does not say the same every few seconds.
 func roughly(d time.Duration) string {
-	const day = 24 * time.Hour
+	const day, step = 24 * time.Hour, 10 * time.Minute
 	switch {
 	case d >= 2*day:
 		return fmt.Sprintf("%d days", d/day)
 	case d >= 2*time.Hour:
 		return fmt.Sprintf("%d hours", d/time.Hour)
+	case d >= step:
+		return fmt.Sprintf("%d minutes", d/step*(step/time.Minute))
 	}
-	return fmt.Sprintf("%d minutes", d/time.Minute)
+	return fmt.Sprintf("less than %d minutes", step/time.Minute)
 }
