@@ -18,6 +18,7 @@ type IPsec struct {
 	Established uint64 `json:"established"`
 	IKERekeys   uint64 `json:"ike_rekeys"`
 	ChildRekeys uint64 `json:"child_rekeys"`
+	Expired     uint64 `json:"expired"` // SAs that ended because they could not be replaced in time
 	Retransmits uint64 `json:"retransmits"`
 	TimedOut    uint64 `json:"timed_out"` // IKE SAs given up, because the peer did not answer
 	Refused     uint64 `json:"refused"`   // messages that were not what they should be

@@ -148,7 +148,7 @@ func ipsecStatus(s *ike.Status) *control.IPsec {
 	now := time.Now()
 	c := &control.IPsec{
 		UDPEncapsulation: !s.Raw, IKE: []control.IKESA{}, Child: []control.ChildSA{},
-		Established: s.Established, IKERekeys: s.IKERekeys, ChildRekeys: s.ChildRekeys, Retransmits: s.Retransmits, TimedOut: s.TimedOut,
+		Established: s.Established, IKERekeys: s.IKERekeys, ChildRekeys: s.ChildRekeys, Expired: s.Expired, Retransmits: s.Retransmits, TimedOut: s.TimedOut,
 		Refused: s.Refused, Lost: s.Lost, CookiesSent: s.CookiesSent, HalfOpen: s.HalfOpen, KeyLogged: s.KeyLogged, Why: s.Why(now), Problem: s.Refusal(now), Cause: string(s.CauseNow(now)), PeerSays: s.PeerSays, Overdue: s.Overdue(now),
 		CertificateExpiresS: secondsUntil(now, s.CertificateExpires), PeerCertificateExpiresS: secondsUntil(now, s.PeerCertificateExpires),
 		CertificateIssuer: s.CertificateIssuer, PeerCertificateIssuer: s.PeerCertificateIssuer,

@@ -241,6 +241,7 @@ func ipsecSeries() []series {
 		{"transitd_ipsec_refused_messages_total", "IKE messages that were not what they should be.", counter, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.Refused) })},
 		{"transitd_ipsec_half_open", "IKE SAs that the peer has begun and not finished.", gauge, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.HalfOpen) })},
 		{"transitd_ipsec_overdue", "1 if an SA is past its lifetime and could not be replaced: it ends soon, and carries nothing then.", gauge, tunnel, ofIPsec(func(s *control.IPsec) float64 { return truth(s.Overdue != "") })},
+		{"transitd_ipsec_expired_total", "SAs that ended because they could not be replaced in time: nothing was carried until there was a new one.", counter, tunnel, ofIPsec(func(s *control.IPsec) float64 { return float64(s.Expired) })},
 		{"transitd_ipsec_certificate_expiry_seconds", "Time until a certificate, or one that it rests on, ends, ours (local) or the peer's (peer), as it last proved itself; negative afterwards, absent without certificates.", gauge, []string{"tunnel", "end"}, func(v *view, add adder) {
 			for _, t := range v.status.Tunnels {
 				if t.IPsec == nil {

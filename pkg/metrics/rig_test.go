@@ -32,7 +32,7 @@ func full() *node {
 			},
 			{
 				Name: "tr1", Encapsulation: "ipsec", State: control.TunnelDown, Remote: "10.1.2.5", MTU: 1300, Drops: map[string]uint64{},
-				IPsec: &control.IPsec{IKERekeys: 23, ChildRekeys: 24, Established: 25, TimedOut: 26, Refused: 27, HalfOpen: 28, Overdue: "CHILD SA 1 could not be replaced", CertificateExpiresS: &ours, PeerCertificateExpiresS: &theirs},
+				IPsec: &control.IPsec{IKERekeys: 23, ChildRekeys: 24, Established: 25, TimedOut: 26, Refused: 27, HalfOpen: 28, Expired: 31, Overdue: "CHILD SA 1 could not be replaced", CertificateExpiresS: &ours, PeerCertificateExpiresS: &theirs},
 			},
 		},
 		BGP: []control.Session{

@@ -359,6 +359,7 @@ func (c *child) aged(s *ikeSA) {
 	case c.state != childInstalled:
 	case !m.now.Before(c.expireAt): // also if the last refusal was a moment ago
 		m.problem("CHILD SA %08x is too old and could not be replaced: it is deleted", c.pair.In.SPI)
+		m.status.Expired++
 		s.deleteChild(c)
 	case m.now.Before(c.rested):
 	case !m.now.Before(c.rekeyAt) || u.Spent:

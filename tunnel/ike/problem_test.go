@@ -235,3 +235,37 @@ func TestOverdueAfterReload(t *testing.T) {
 		}
 	}
 }
+
+// TestExpired: SAs of a short life end a moment after they are overdue. That they have
+// ended is counted, where whoever looks once a minute can see it.
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 28, func(a, b *Config) { // which cannot be replaced: see TestOverdue
+		a.ESP = proposals(t, message.ProtocolESP, "aes256gcm16-ecp384-esn")
+		b.ESP = proposals(t, message.ProtocolESP, "aes256gcm16-x25519-esn")
+		a.ChildLifetime, b.ChildLifetime = time.Minute, time.Minute
+	})
+	w.run(80 * time.Second)
+	overdue := 0
+	for range 40 {
+		w.run(time.Second)
+		if s := w.end[0].m.Status(); s.Overdue(w.now) != "" {
+			overdue++
+		}
+	}
+	if s := w.end[0].m.Status(); s.Expired+w.end[1].m.Status().Expired == 0 || s.Up || overdue == 0 || overdue > 20 {
+		t.Errorf("%d seconds overdue, then: %+v", overdue, s)
+	}
+
+	w = newWorld(t, 29, both, func(a, b *Config) { // an IKE SA
+		a.IKELifetime, b.IKELifetime = 10*time.Minute, 10*time.Minute
+	})
+	w.calm(20 * time.Second)
+	for _, e := range w.end {
+		e.m.cfg.IKE = proposals(t, message.ProtocolIKE, []string{"aes256gcm16-prfsha384-ecp384", "aes128gcm16-prfsha256-ecp256"}[e.i])
+	}
+	w.run(15 * time.Minute)
+	if n := w.end[0].m.Status().Expired + w.end[1].m.Status().Expired; n == 0 || n > 2 {
+		t.Errorf("%d IKE SAs are counted: %q", n, w.end[0].log)
+	}
+}

@@ -247,6 +247,7 @@ func (s *ikeSA) aged() {
 	switch {
 	case !now.Before(s.expireAt):
 		s.m.problem("the IKE SA is too old and could not be replaced: it is deleted")
+		s.m.status.Expired++
 		s.remove()
 		s.m.beginAt = now
 		return

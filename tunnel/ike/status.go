@@ -20,6 +20,7 @@ type Status struct {
 	Established uint64 // IKE SAs made anew, by either side
 	IKERekeys   uint64 // IKE SAs replaced
 	ChildRekeys uint64 // pairs replaced
+	Expired     uint64 // SAs that ended because they could not be replaced in time
 	Retransmits uint64 // requests sent again
 	TimedOut    uint64 // IKE SAs given up, because the peer did not answer
 	Refused     uint64 // messages that were not what they should be
