@@ -142,22 +142,20 @@ func (b *planner) proposals(path string, protocol message.Protocol, texts []stri
 
 // line is the first line of a file with a secret.
 func (b *planner) line(path, file string) []byte {
-	text, err := secret.Read(file)
-	if err != nil {
-		hint := "chmod 0600 " + file
-		if errors.Is(err, fs.ErrNotExist) {
-			hint = "transitctl keygen --preshared " + file + ", and copy it to the other end"
-		}
-		b.fail(path, hint, "%v", err)
-		return nil
+	line, err := readSecret(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		b.fail(path, "transitctl keygen --preshared "+file+", and copy it to the other end", "%v", err)
+	case err != nil:
+		b.fail(path, "chmod 0600 "+file, "%v", err)
+	case isPEM(line):
+		b.fail(path, "name another file, which transitctl keygen --preshared makes", "%s is in PEM: its first line is in every such file, and no secret", file)
+	case len(line) < leastPSK:
+		b.fail(path, "openssl rand -base64 32 makes a good one", "%s: the first line has %d bytes, %d are the least", file, len(line), leastPSK)
+	default:
+		return []byte(line)
 	}
-	first, _, _ := bytes.Cut(text, []byte("\n"))
-	first = bytes.TrimSuffix(first, []byte("\r"))
-	if len(first) < leastPSK {
-		b.fail(path, "openssl rand -base64 32 makes a good one", "%s: the first line has %d bytes, %d are the least", file, len(first), leastPSK)
-		return nil
-	}
-	return bytes.Clone(first)
+	return nil
 }
 
 // certificates reads our certificate, its key, and the authorities.

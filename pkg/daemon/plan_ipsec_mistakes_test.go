@@ -28,6 +28,7 @@ func ipsecFiles(t *testing.T, around time.Time) (dir string) {
 		}
 	}
 	write("psk", "a secret of the tests, long enough\n", 0o600)
+	write("psk2", "another secret of the tests, long enough\n", 0o600)
 	write("loose", "a secret of the tests, long enough\n", 0o644)
 	write("short", "short\n", 0o600)
 	for _, name := range []string{"ours", "other"} {
@@ -89,6 +90,8 @@ func TestIPsecMistakes(t *testing.T) {
 		{"psk_file: DIR/loose", "ipsec.psk_file: DIR/loose has mode 0644: others than its owner may read or change it\n  hint: chmod 0600 DIR/loose"},
 		{"psk_file: DIR/none", "no such file or directory\n  hint: transitctl keygen --preshared DIR/none"},
 		{"psk_file: DIR/short", "ipsec.psk_file: DIR/short: the first line has 5 bytes, 16 are the least"},
+		{"psk_file: DIR/ours.key", "ipsec.psk_file: DIR/ours.key is in PEM: its first line is in every such file, and no secret\n  hint: name another file"},
+		{"psk_file: DIR/psk, ppk_id: x, ppk_file: DIR/ours.key", "ipsec.ppk_file: DIR/ours.key is in PEM"},
 		{certificates, "ipsec.local_id: the certificate has no name of type ID_IPV4_ADDR, so not 192.0.2.4\n  hint: the peer will refuse it; local_id: ours.example would fit"},
 		{"local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/other.key, ca_file: DIR/other.pem", "ipsec.key_file: DIR/other.key is not the key of the certificate in DIR/ours.pem"},
 		{"local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/ours.key, ca_file: DIR/none.pem", "ipsec.ca_file: read certificates: stat DIR/none.pem: no such file or directory"},
