@@ -108,6 +108,23 @@ func TestIPsecMistakes(t *testing.T) {
 	}
 }
 
+// TestLongKey: a key's file may be as long as that of RSA with 8,192 bits, which takes many seconds to make.
+func TestLongKey(t *testing.T) {
+	t.Parallel()
+	dir := ipsecFiles(t, time.Now())
+	key, err := os.ReadFile(filepath.Join(dir, "ours.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := append([]byte(strings.Repeat("of ours\n", 800)), key...) // text before PEM is allowed (RFC 7468, section 2)
+	if err := os.WriteFile(filepath.Join(dir, "ours.key"), long, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ipsecPlan(t, dir, "local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/ours.key, ca_file: DIR/other.pem"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCertificateNotes: a certificate that is not valid is a note of the check; the daemon starts.
 func TestCertificateNotes(t *testing.T) {
 	t.Parallel()
