@@ -168,6 +168,26 @@ func TestScrubUnknown(t *testing.T) {
 	}
 }
 
+// TestScrubCertificates: they are public, and a bundle of authorities may be larger than any secret.
+func TestScrubCertificates(t *testing.T) {
+	t.Parallel()
+	bundle := strings.Repeat("-----BEGIN CERTIFICATE-----\n", 10_000)
+	d := disk{"ca": bundle, "c": bundle, "k": "the private key"}
+	const conf = "{cert_file: c, 'key_file': k, \"ca_file\": ca}\n"
+	s, err := NewScrubber([]byte(conf), d.read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{"of the private key": "of (removed)", "-----BEGIN CERTIFICATE-----": "-----BEGIN CERTIFICATE-----"} {
+		if got := string(s.Scrub([]byte(in))); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+	if _, err := NewScrubber([]byte("{key_file: ca, ca_file: ca}"), d.read); err == nil {
+		t.Error("authorities are also a key")
+	}
+}
+
 // TestConfig: secrets that do not belong into a configuration do not leave it either.
 func TestConfig(t *testing.T) {
 	t.Parallel()
