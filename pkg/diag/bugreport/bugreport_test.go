@@ -195,6 +195,7 @@ func TestConfig(t *testing.T) {
 		"password: hunter2":                              "password: (removed)",
 		"  - {psk: abc, peer_public_key: def}":           "  - {psk: (removed), peer_public_key: def}",
 		`bgp: {"password": "a b", asn: 1}`:               `bgp: {"password": (removed), asn: 1}`,
+		"ipsec: {ppk: abc, ppk_id: q, ppk_file: /etc/p}": "ipsec: {ppk: (removed), ppk_id: q, ppk_file: /etc/p}",
 		"private_key: 'x'  # mine":                       "private_key: (removed)  # mine",
 		"private_key_file: /etc/k":                       "private_key_file: /etc/k",
 		"secret: |\n  line one\n\n  line two\nnext: 1":   "secret: (removed)\n\n\n\nnext: 1",

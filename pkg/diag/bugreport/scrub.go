@@ -30,7 +30,7 @@ type Scrubber struct{ secrets [][]byte }
 var secretFile = regexp.MustCompile(`(?m)["']?\b(\w+_file)["']?\s*:\s*(?:"([^"\n]+)"|'([^'\n]+)'|([^\s,}#"']+))`)
 
 // inlineSecret finds secrets that somebody wrote into a configuration, which is then refused, but may be on disk.
-var inlineSecret = regexp.MustCompile(`(?i)(["']?\b\w*(?:password|passphrase|secret|psk|private_key|preshared_key|token)["']?\s*:\s*)("[^"\n]*"|'[^'\n]*'|[^\s,}#]+|$)`)
+var inlineSecret = regexp.MustCompile(`(?i)(["']?\b\w*(?:password|passphrase|secret|psk|ppk|private_key|preshared_key|token)["']?\s*:\s*)("[^"\n]*"|'[^'\n]*'|[^\s,}#]+|$)`)
 
 // userInfo and query find the parts of URLs that may hold a password or a signature.
 var (
