@@ -278,7 +278,7 @@ Secrets are never values of this file: keys that end in _file name files with mo
 - Tables that are the kernel's own or equal; a route protocol number that belongs to another routing program.
 - WireGuard tunnels that share a UDP port, with each other or with VXLAN; a mapping wireguard without that encapsulation.
 - IPsec tunnels to one peer with one port, a preshared key beside certificates or neither of them, certificates without their key or authority,
-  traffic selectors without the tunnel's own addresses.
+  one name for both ends, traffic selectors without the tunnel's own addresses.
 `)
 	return b.String()
 }

@@ -49,6 +49,9 @@ func (b *planner) ipsec(path string, t *config.Tunnel, local netip.Addr, p *Tunn
 	}
 	c.LocalID = b.identity(path+".local_id", x.LocalID, local)
 	c.RemoteID = b.identity(path+".remote_id", x.RemoteID, t.Remote)
+	if len(b.errs) == before && c.LocalID.Equal(c.RemoteID) { // pkg/config knows neither the card's address nor what a name means
+		b.fail(path+".remote_id", "local_id names this NVA, remote_id the other one, and there it is the other way round", "both ends would be %s", c.RemoteID)
+	}
 	c.IKE = b.proposals(path+".ike_proposals", message.ProtocolIKE, x.IKEProposals)
 	c.ESP = b.proposals(path+".esp_proposals", message.ProtocolESP, x.ESPProposals)
 	if x.PSKFile != "" {
