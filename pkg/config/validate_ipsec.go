@@ -41,7 +41,7 @@ func (v *validator) ipsec(path string, t Tunnel) {
 		switch {
 		case p.port == azure.ReservedUDPPort && v.given(path+p.key):
 			v.errorf(path+p.key, "4500 is the usual one", "Azure's host drops UDP port %d", p.port)
-		case p.port == 500: // RFC 3948, section 2.2: ESP in UDP needs the port that has the marker
+		case p.port == IKEPort: // RFC 3948, section 2.2: ESP in UDP needs the port that has the marker
 			v.errorf(path+p.key, "4500 is the usual one", "500 carries IKE only, and this port carries ESP as well")
 		}
 	}

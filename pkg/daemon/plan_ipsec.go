@@ -25,9 +25,8 @@ const (
 	leastPSK = 16
 	// maxPEM is more than any chain of certificates has, in bytes.
 	maxPEM = 256 << 10
-	// protocolESP is ESP's of IP, and ikePort IKE's of UDP, where ESP is in no UDP.
+	// protocolESP is ESP's of IP.
 	protocolESP = 50
-	ikePort     = 500
 )
 
 // ipsec adds the keys and the ports of an IPsec tunnel.
@@ -44,7 +43,7 @@ func (b *planner) ipsec(path string, t *config.Tunnel, local netip.Addr, p *Tunn
 		LocalTS: b.selectors(x.LocalTS), RemoteTS: b.selectors(x.RemoteTS),
 	}
 	if c.Raw {
-		c.Local, c.Remote = netip.AddrPortFrom(local, ikePort), netip.AddrPortFrom(t.Remote, ikePort)
+		c.Local, c.Remote = netip.AddrPortFrom(local, config.IKEPort), netip.AddrPortFrom(t.Remote, config.IKEPort)
 		p.Endpoint.Local, p.Endpoint.Protocol, p.Pump.Remote = netip.AddrPortFrom(local, 0), protocolESP, netip.AddrPortFrom(t.Remote, 0)
 	}
 	c.LocalID = b.identity(path+".local_id", x.LocalID, local)
@@ -94,7 +93,7 @@ func (t TunnelPlan) outer() string {
 	ours, theirs := t.Endpoint.Local.Port(), t.Pump.Remote.Port()
 	switch {
 	case t.Endpoint.Protocol != 0:
-		return fmt.Sprintf("(proto %d or udp port %d)", t.Endpoint.Protocol, ikePort)
+		return fmt.Sprintf("(proto %d or udp port %d)", t.Endpoint.Protocol, config.IKEPort)
 	case ours == theirs:
 		return fmt.Sprintf("udp port %d", theirs)
 	}
