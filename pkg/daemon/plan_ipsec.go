@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/secret"
@@ -111,12 +113,16 @@ func (b *planner) selectors(list []netip.Prefix) (out []message.Selector) {
 	return out
 }
 
-// identity reads an identity; an empty one is the address.
+// identity reads an identity; an empty one is the address. strongSwan's %any
+// would be read as a host name, which no peer has.
 func (b *planner) identity(path, text string, or netip.Addr) auth.Identity {
 	if text == "" {
 		text = or.String()
 	}
 	id, err := auth.ParseIdentity(text)
+	if err == nil && strings.HasPrefix(text, "%") {
+		err = fmt.Errorf("identity %q: it names nobody, and an end is one name", text)
+	}
 	if err != nil {
 		b.fail(path, "an IP address, a host name, user@host, or a distinguished name as CN=hub-nva, O=Example", "%v", err)
 	}
@@ -176,9 +182,10 @@ func (b *planner) certificates(path string, x *config.IPsec, c *ike.Config) {
 		return
 	}
 	ours := c.Certificates[0]
-	public, ok := c.Key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	switch {
-	case !ok || !public.Equal(ours.PublicKey):
+	switch at := slices.IndexFunc(c.Certificates, func(cert *x509.Certificate) bool { return keyOf(cert, c.Key) }); {
+	case at > 0:
+		b.fail(path+".cert_file", "ours has to be first, then those between it and the authority", "the certificate of %s is number %d in %s", x.KeyFile, at+1, x.CertFile)
+	case at < 0:
 		b.fail(path+".key_file", "", "%s is not the key of the certificate in %s", x.KeyFile, x.CertFile)
 	case c.LocalID.Names(ours) != nil:
 		hint := "the peer will refuse it; its subject is " + auth.SubjectOf(ours).String()
@@ -190,6 +197,12 @@ func (b *planner) certificates(path string, x *config.IPsec, c *ike.Config) {
 	if err := auth.CheckKey(ours.PublicKey); err != nil {
 		b.fail(path+".cert_file", "", "%v", err)
 	}
+}
+
+// keyOf reports whether a key is that of a certificate.
+func keyOf(c *x509.Certificate, key crypto.Signer) bool {
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(c.PublicKey)
 }
 
 func readCertificates(file string) (out []*x509.Certificate, err error) {
@@ -247,6 +260,9 @@ func readKey(file string) (crypto.Signer, error) {
 	if block == nil {
 		return nil, fmt.Errorf("%s has no private key in PEM", file)
 	}
+	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") { // the form of PKCS #8, and the older one
+		return nil, fmt.Errorf("%s: the private key has a passphrase, which nobody types at start: openssl pkey takes it off", file)
+	}
 	var key any
 	switch block.Type {
 	case "PRIVATE KEY":
@@ -256,7 +272,7 @@ func readKey(file string) (crypto.Signer, error) {
 	case "RSA PRIVATE KEY":
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	default:
-		return nil, fmt.Errorf("%s has a %s, not a private key without a passphrase", file, block.Type)
+		return nil, fmt.Errorf("%s begins with %s, not with a private key", file, block.Type)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: the private key cannot be read", file) // the error may have parts of it
