@@ -25,7 +25,7 @@ func TestIPsecChange(t *testing.T) {
 		{"psk_file: DIR/psk", "psk_file: DIR/psk, child_lifetime_packets: 2000000, child_lifetime_bytes: 200000000", "child_lifetime_packets: 0 becomes 2000000, child_lifetime_bytes: 0 becomes 200000000; SAs go on"},
 		{"psk_file: DIR/psk", "psk_file: DIR/psk, esp_proposals: [aes128gcm16]", "esp_proposals: [aes256gcm16-ecp384-esn-noesn aes256gcm16-x25519-esn-noesn] becomes [aes128gcm16]; new SAs are made beside the old ones"},
 		{"psk_file: DIR/psk", "psk_file: DIR/psk, remote_id: b.example, initiate: false", "remote_id: 198.51.100.4 becomes b.example, initiate: true becomes false; the peer has to make new SAs (initiate: false); the old ones go on until then"},
-		{"psk_file: DIR/psk", "psk_file: DIR/ours.key", "the preshared key changes; new SAs are made beside the old ones"},
+		{"psk_file: DIR/psk", "psk_file: DIR/psk2", "the preshared key changes; new SAs are made beside the old ones"},
 		{certificates + "ours.pem", certificates + "other.pem", "certificates change; new SAs are made beside the old ones"},
 		{"psk_file: DIR/psk", "psk_file: DIR/psk, ppk_file: DIR/psk, ppk_id: x", "ppk_id: nothing becomes x, the postquantum preshared key changes; new SAs are made beside the old ones"},
 	} {

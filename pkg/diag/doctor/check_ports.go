@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"strings"
+
+	"github.com/transitd/transitd/pkg/config"
 )
 
 // bgpPort is where BGP sessions are accepted.
@@ -25,7 +27,7 @@ func (d *doctor) checkPorts() {
 		if d.n.Basis == BasisHost || d.n.Basis == "" {
 			severity = SeverityWarning // whether a node is to run here is not known
 		}
-		if s.Network == "udp" && s.Local.Port() == ikePort {
+		if s.Network == "udp" && s.Local.Port() == config.IKEPort {
 			severity = SeverityWarning // a peer that begins at 4500 does not need it
 		}
 		taken++

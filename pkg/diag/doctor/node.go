@@ -73,7 +73,7 @@ func FromConfig(c *config.Config) Node {
 		if t.Encapsulation == config.EncapsulationIPsec {
 			x.Port, x.PeerPort = t.IPsec.Port, t.IPsec.PeerPort
 			if x.Raw = !t.IPsec.UDPEncapsulation; x.Raw {
-				x.Port, x.PeerPort = ikePort, ikePort
+				x.Port, x.PeerPort = config.IKEPort, config.IKEPort
 			}
 			x.Certificates = t.IPsec.CertFile != ""
 		}
@@ -147,15 +147,11 @@ func (n *Node) UDPPorts() (list []uint16) {
 	return list
 }
 
-// ikePort is where IKE is without UDP encapsulation. With it peers of other makes
-// begin there, and the tunnel listens there as well if it is free.
-const ikePort = 500
-
 // ListenPorts are the UDP ports on which another program would be in the way.
 func (n *Node) ListenPorts() []uint16 {
 	list := n.UDPPorts()
 	if slices.ContainsFunc(n.Tunnels, func(t Tunnel) bool { return t.Encapsulation == string(config.EncapsulationIPsec) && t.Port == 4500 }) {
-		list = append(list, ikePort)
+		list = append(list, config.IKEPort)
 	}
 	return list
 }
