@@ -12,7 +12,7 @@ import (
 func (a *app) ipsecCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "ipsec", Short: "Replace or delete the security associations of an IPsec tunnel", Args: noArgs,
-		Long: "transitctl tunnel shows them: what was agreed on, their age, what they carried.",
+		Long: "transitctl tunnel TUNNEL shows them: what was agreed on, their age, what they carried.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 }
