@@ -42,6 +42,10 @@ func TestAdvice(t *testing.T) {
 			})
 			s.Tunnels[0].Up = true
 		}, []string{"grep -nE '_proposals' /etc/transitd/*.yaml # at both ends: one of each has to be the same"}},
+		{"secrets are written down", func(s *snapshot) {
+			ipsecDown(s, ike.Status{Up: true, KeyLogged: true})
+			s.Node.Name, s.Tunnels[0].Up = "hub-nva", true
+		}, []string{"systemctl restart transitd@hub-nva # without --keylog, then delete the files"}},
 		{"sessions", func(s *snapshot) { s.Sessions[1].State, s.Sessions[2].State = "active", "idle" }, []string{
 			"nc -vz -w 3 192.0.2.69 179", "nc -vz -w 3 169.254.77.2 179",
 		}},
