@@ -89,6 +89,7 @@ func (a *app) printIPsec(x *control.IPsec) {
 		a.printf("    %s to %s; %d packets in, %d out", join(s.LocalTS), join(s.RemoteTS), s.InPackets, s.OutPackets)
 	}
 	a.printf("  %d IKE SAs so far, %d replaced; %d CHILD SAs replaced; %d requests sent again, %d IKE SAs given up", x.Established, x.IKERekeys, x.ChildRekeys, x.Retransmits, x.TimedOut)
+	a.printf("  %d messages refused, %d at port 500 too many or too long; %d half-open IKE SAs now, %d cookies asked for", x.Refused, x.Lost, x.HalfOpen, x.CookiesSent)
 	for _, c := range []struct {
 		whose string
 		in    *int64
