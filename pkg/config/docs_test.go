@@ -258,7 +258,7 @@ hub.yaml:14:17: tunnels[0].vxlan.vni: 16777216 is out of range (1 to 16777215)
 ` + "```" + `
 
 SIGHUP or ` + "`transitctl reload`" + ` reads the file again and applies the difference; a file with a mistake changes nothing.
-Secrets are never values of this file: keys that end in _file name files with mode 0600, or 0640 where root gives them to a group. Time spans are written as ` + "`300ms`, `9s`, `3m`" + `.
+Secrets are never values of this file: keys that end in _file name files with mode 0600, or 0640 where root gives them to a group; ` + "`cert_file` and `ca_file`" + `, which are public, may have any. Time spans are written as ` + "`300ms`, `9s`, `3m`" + `.
 
 [reference.yaml](reference.yaml) has every key in one file, [examples](examples) the two files of the lab,
 [schema.json](schema.json) is for editors (` + "`# yaml-language-server: $schema=schema.json`" + `; also ` + "`transitd schema`" + `).

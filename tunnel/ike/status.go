@@ -51,7 +51,7 @@ type Status struct {
 // IKESA is an IKE SA.
 type IKESA struct {
 	InitiatorSPI, ResponderSPI uint64
-	State                      string // connecting, established, rekeyed, deleting
+	State                      string // connecting, authenticating, established, replaced, deleting
 	Initiator                  bool   // we began it
 	Proposal                   string
 	LocalID, RemoteID          string
@@ -65,7 +65,7 @@ type IKESA struct {
 // ChildSA is a pair of CHILD SAs.
 type ChildSA struct {
 	InSPI, OutSPI        uint32
-	State                string // installed, rekeying, replaced, deleting
+	State                string // installed, replaced, deleting
 	Proposal             string
 	LocalTS, RemoteTS    []string
 	Established          time.Time

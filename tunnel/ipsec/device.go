@@ -91,7 +91,7 @@ func New(c Config) (*Device, error) {
 	case err != nil && c.IKE.Raw:
 		return nil, fmt.Errorf("ipsec: %w", err)
 	case err != nil:
-		c.Log.Info("peers that begin at UDP port 500 are not heard", zap.Error(err))
+		c.Log.Warn("peers that begin at UDP port 500 are not heard: ss -lunp 'sport = :500' shows whether another program has it", zap.Error(err))
 	}
 	return d, nil
 }

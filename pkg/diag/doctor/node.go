@@ -127,6 +127,16 @@ func (n *Node) tunnel(name string) bool {
 	return slices.ContainsFunc(n.Tunnels, func(t Tunnel) bool { return t.Name == name })
 }
 
+// raw is the first tunnel whose ESP is in no UDP; empty if there is none.
+func (n *Node) raw() string {
+	for _, t := range n.Tunnels {
+		if t.Raw {
+			return t.Name
+		}
+	}
+	return ""
+}
+
 // Peers are the tunnels' peers, each once.
 func (n *Node) Peers() (list []netip.Addr) {
 	for _, t := range n.Tunnels {
