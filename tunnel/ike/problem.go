@@ -141,7 +141,7 @@ func (s *ikeSA) proclaim() {
 		return
 	}
 	s.proclaimed = true
-	if s.m.best() != nil {
+	if !s.bare() {
 		s.m.mended()
 	}
 	for _, text := range s.untold {

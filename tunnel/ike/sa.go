@@ -258,7 +258,7 @@ func (s *ikeSA) aged() {
 	}
 	// Who does not initiate waits for the peer to make one; but it may not know that there is none.
 	may := s.m.cfg.Initiate || !s.m.bareSince.IsZero() && now.Sub(s.m.bareSince) >= halfOpenLife
-	if may && !now.Before(s.childAt) && s.m.best() == nil && !s.crossing() {
+	if may && !now.Before(s.childAt) && s.bare() && !s.crossing() {
 		s.do(&createChild{})
 	}
 	if d := s.m.cfg.DPDDelay; d > 0 && now.Sub(s.heard) >= d && s.out == nil {
