@@ -306,12 +306,27 @@ func (s *ikeSA) remove() {
 func (s *ikeSA) die(after time.Duration) {
 	s.dropChildren()
 	s.state, s.out, s.queue, s.initial = stateDead, nil, nil, nil
+	s.unlink()
 	if s.keys != nil {
 		s.keys.Wipe() // what it still repeats is encrypted already
 	}
 	s.forget = s.m.now.Add(after)
 	if after == 0 || s.m.count(func(o *ikeSA) bool { return o.state == stateDead }) > maxZombies {
 		s.m.sas = slices.DeleteFunc(s.m.sas, func(o *ikeSA) bool { return o == s })
+	}
+}
+
+// unlink takes an SA out of the row of those that have replaced one another: else
+// the one that lives would hold on to all before it.
+func (s *ikeSA) unlink() {
+	s.predecessor, s.successor = nil, nil
+	for _, o := range s.m.sas {
+		if o.predecessor == s {
+			o.predecessor = nil
+		}
+		if o.successor == s {
+			o.successor = nil
+		}
 	}
 }
 
@@ -349,12 +364,13 @@ func (s *ikeSA) key(k *keys.IKE) error {
 	return nil
 }
 
-// lower is the lower of two nonces (RFC 7296, section 2.8.1).
+// lower is the lower of two nonces (RFC 7296, section 2.8.1): a copy, for one of
+// them is a part of the peer's message, which may be long.
 func lower(a, b []byte) []byte {
 	if bytes.Compare(a, b) < 0 {
-		return a
+		return bytes.Clone(a)
 	}
-	return b
+	return bytes.Clone(b)
 }
 
 // loses reports whether the one of two crossing exchanges with nonce a gives way

@@ -450,6 +450,8 @@ func randomWorld(t *testing.T, seed uint64, events int) {
 		w.loss, w.twice, w.delay = 0, 0, 50*time.Millisecond
 		w.run(20 * time.Second)
 		w.calm(150 * time.Second)
+		w.bounded(w.end[0])
+		w.bounded(w.end[1])
 	}
 	t.Logf("%d events, %d deeds, %d packets carried, %s of time", w.count, ops, w.carried, w.now.Sub(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 	if w.carried == 0 {
