@@ -268,6 +268,10 @@ func (s *ikeSA) schedule(c suite.Choice, secret []byte) error {
 // initRefused takes an answer without an SA: COOKIE, INVALID_KE_PAYLOAD, or an error.
 func (s *ikeSA) initRefused(ps []message.Payload) {
 	m, x := s.m, s.initial
+	if s.initRepeated(ps) {
+		m.status.Refused++
+		return
+	}
 	if x.restarts < 5 {
 		if n, ok := message.FindNotify(ps, message.Cookie); ok && len(n.Data) > 0 && len(n.Data) <= 64 {
 			x.restarts++
@@ -292,6 +296,23 @@ func (s *ikeSA) initRefused(ps []message.Payload) {
 		}
 	}
 	m.status.Refused++
+}
+
+// initRepeated reports whether an answer asks for what the request on its way has
+// already: it came to the one before once more, for that was sent more than once,
+// where the round trip is longer than firstWait. To begin again would make another
+// request than the one that the peer is answering.
+func (s *ikeSA) initRepeated(ps []message.Payload) bool {
+	x := s.initial
+	if x.restarts == 0 {
+		return false
+	}
+	if n, ok := message.FindNotify(ps, message.Cookie); ok {
+		return bytes.Equal(n.Data, x.cookie)
+	}
+	n, ok := message.FindNotify(ps, message.InvalidKEPayload)
+	method, err := n.KeyExchange()
+	return ok && err == nil && method == x.pending.Method
 }
 
 // initRequest answers an IKE_SA_INIT request.
