@@ -322,6 +322,12 @@ func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, 
 		return
 	}
 	for _, s := range m.sas {
+		if s.initiator && s.spii == h.InitiatorSPI {
+			// It is ours, sent back: where both ends have one identity and one secret
+			// we would talk to ourselves.
+			m.status.Refused++
+			return
+		}
 		if s.initiator || s.spii != h.InitiatorSPI || s.initial == nil {
 			continue
 		}

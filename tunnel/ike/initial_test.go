@@ -56,3 +56,32 @@ func TestSlowPath(t *testing.T) {
 		})
 	}
 }
+
+// What we send comes back to us, and both ends have one identity: that is nobody
+// to make a tunnel with.
+func TestReflection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 64, func(a, b *Config) {
+		b.Initiate = false
+		b.LocalID, b.RemoteID, a.RemoteID = a.LocalID, a.LocalID, a.LocalID
+	})
+	w.events = nil
+	w.hold = func(from int, d []byte) bool {
+		d = bytes.Clone(d)
+		w.after(time.Millisecond, func() { w.deliver(1-from, PortESP, d) })
+		return true
+	}
+	w.start(w.end[0])
+	for range 120 {
+		w.run(500 * time.Millisecond)
+		if s := w.end[0].m.Status(); s.Established != 0 || s.HalfOpen != 0 || s.Up {
+			t.Fatalf("an IKE SA with ourselves\n%s", w.describe())
+		}
+	}
+	if s := w.end[0].m.Status(); s.Refused == 0 || s.Unanswered == 0 {
+		t.Errorf("%d messages refused, %d requests not answered", s.Refused, s.Unanswered)
+	}
+	w.hold = nil
+	w.start(w.end[1])
+	w.calm(30 * time.Second) // with the peer, whose identity is the same
+}
