@@ -112,6 +112,7 @@ type request struct {
 	tried     int
 	first     time.Time // when it was sent first
 	next      time.Time
+	doubted   bool // answered, by what may be forged: see doubt
 }
 
 // do queues a task, or begins it. Tasks with equal purpose are not queued twice;
@@ -212,7 +213,7 @@ func (s *ikeSA) tick() {
 		return
 	}
 	if s.out != nil && !now.Before(s.out.next) {
-		if s.out.tried >= tries {
+		if s.out.tried >= tries || s.out.doubted {
 			s.timedOut()
 			return
 		}
@@ -268,7 +269,7 @@ func (s *ikeSA) aged() {
 
 // timedOut gives the peer up.
 func (s *ikeSA) timedOut() {
-	m, was, what, asked := s.m, s.state, s.out.exchange, s.out.first
+	m, was, r := s.m, s.state, s.out
 	if n := s.successor; was == stateEstablished && n != nil && n.state == stateEstablished {
 		s.succeed(n) // the peer has replaced it, and our own request to do so is void
 		s.die(0)
@@ -277,11 +278,13 @@ func (s *ikeSA) timedOut() {
 	s.die(0)
 	switch was {
 	case stateInit:
-		m.status.Unanswered++
+		if !r.doubted {
+			m.status.Unanswered++
+		}
 		m.beginAt = m.now
 	case stateAuth, stateEstablished:
 		m.status.TimedOut++
-		m.found(CauseSilence, "the peer did not answer %s, %d times in %s: the IKE SA is given up", what, tries, m.now.Sub(asked).Round(time.Second/2))
+		m.found(CauseSilence, "the peer did not answer %s, %d times in %s: the IKE SA is given up", r.exchange, tries, m.now.Sub(r.first).Round(time.Second/2))
 		m.beginAt = m.now
 	case stateReplaced, stateDeleting, stateDead:
 	}
