@@ -154,11 +154,13 @@ func TestRefusedAfterSilence(t *testing.T) {
 	w.end[1].conf.IKE = proposals(t, message.ProtocolIKE, "aes128gcm16-prfsha256-ecp256")
 	w.start(w.end[1])
 	w.loss = 0
-	w.run(mostWait + 100*time.Millisecond)
-	for range 60 {
+	for end := w.now.Add(mostWait + time.Second); w.end[0].count("refuses") == 0 && w.now.Before(end); {
+		w.run(50 * time.Millisecond)
+	}
+	for range 240 {
 		if s := w.end[0].m.Status(); !strings.Contains(s.Why(w.now), "NO_PROPOSAL_CHOSEN") || s.CauseNow(w.now) != CauseRefused || !s.Asked.IsZero() {
 			t.Fatalf("%s: %q (%s), asked at %s", w.now.Format("15:04:05.000"), s.Why(w.now), s.CauseNow(w.now), s.Asked)
 		}
-		w.run(time.Second)
+		w.run(250 * time.Millisecond)
 	}
 }
