@@ -198,7 +198,7 @@ func (m *Machine) Status() Status {
 		if x.state == stateDead || x.state < stateEstablished && !x.initiator {
 			continue
 		}
-		if s.Asked.IsZero() && x.initiator && x.state < stateEstablished && x.out != nil && x.out.tried > 1 {
+		if s.Asked.IsZero() && x.initiator && x.state < stateEstablished && x.out != nil && x.out.tried > 1 && !x.out.doubted {
 			s.Asked, s.AskedAuth = x.out.first, x.state == stateAuth
 		}
 		i := IKESA{
