@@ -12,7 +12,7 @@ import (
 func (a *app) ipsecCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "ipsec", Short: "Replace or delete the security associations of an IPsec tunnel", Args: noArgs,
-		Long: "transitctl tunnel shows them: what was agreed on, their age, what they carried.",
+		Long: "transitctl tunnel TUNNEL shows them: what was agreed on, their age, what they carried.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 }
@@ -89,6 +89,7 @@ func (a *app) printIPsec(x *control.IPsec) {
 		a.printf("    %s to %s; %d packets in, %d out", join(s.LocalTS), join(s.RemoteTS), s.InPackets, s.OutPackets)
 	}
 	a.printf("  %d IKE SAs so far, %d replaced; %d CHILD SAs replaced; %d requests sent again, %d IKE SAs given up", x.Established, x.IKERekeys, x.ChildRekeys, x.Retransmits, x.TimedOut)
+	a.printf("  %d messages refused, %d at port 500 too many or too long; %d half-open IKE SAs now, %d cookies asked for", x.Refused, x.Lost, x.HalfOpen, x.CookiesSent)
 	for _, c := range []struct {
 		whose, issuer string
 		in            *int64

@@ -160,9 +160,9 @@ func (a *app) report(err error) int {
 		case errors.Is(err, os.ErrPermission):
 			a.hintf("the socket is for root and its group; use sudo")
 		case errors.Is(err, control.ErrSilent):
-			a.hintf("somebody took the connection: journalctl -u transitd -e; transitctl bugreport; or wait longer with --timeout")
+			a.hintf("somebody took the connection: journalctl -u 'transitd@*' -e; transitctl bugreport; or wait longer with --timeout")
 		default:
-			a.hintf("is it running? systemctl status transitd; journalctl -u transitd -e")
+			a.hintf("is it running? systemctl status 'transitd@*'; journalctl -u 'transitd@*' -e")
 		}
 		return exitUnreachable
 	}

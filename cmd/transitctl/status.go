@@ -127,8 +127,11 @@ func (a *app) printStatus(s control.Status) {
 
 func (a *app) tunnelCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "tunnel", Aliases: []string{"tunnels"}, Short: "The tunnels with their counters; exit 0 if all are up", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "tunnel [TUNNEL]", Aliases: []string{"tunnels"}, Short: "The tunnels with their counters; exit 0 if all are up",
+		Long:              "The tunnels with their counters, keys and SAs, or only TUNNEL. The exit status is about what is shown: 0 if all of it is up.",
+		Args:              oneTunnel("tunnel"),
+		ValidArgsFunction: a.complete(1, tunnels),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
 				return err
@@ -137,12 +140,33 @@ func (a *app) tunnelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(args) > 0 {
+				if t.Tunnels, err = onlyTunnel(t.Tunnels, args[0]); err != nil {
+					return err
+				}
+			}
 			if err := a.show(t, func() { a.printTunnelDetails(t.Tunnels) }); err != nil {
 				return err
 			}
 			return exitFor(!slices.ContainsFunc(t.Tunnels, func(t control.Tunnel) bool { return t.State != control.TunnelUp }))
 		},
 	}
+}
+
+// onlyTunnel is the tunnel with a name; that there is none is said as the daemon says it.
+func onlyTunnel(all []control.Tunnel, name string) ([]control.Tunnel, error) {
+	names := make([]string, len(all))
+	for i, t := range all {
+		if t.Name == name {
+			return all[i : i+1], nil
+		}
+		names[i] = t.Name
+	}
+	e := &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q; there are: %s", name, strings.Join(names, ", "))}
+	if len(all) == 0 {
+		e.Message = "this node has no tunnel"
+	}
+	return nil, e
 }
 
 func (a *app) printTunnels(tunnels []control.Tunnel) {

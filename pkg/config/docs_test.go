@@ -67,6 +67,57 @@ func TestDocumentsParse(t *testing.T) {
 	}
 }
 
+// TestGuidesParse parses every block of YAML in the guides. What a block leaves
+// out for brevity is added behind it, so that places are those of the guide.
+func TestGuidesParse(t *testing.T) {
+	t.Parallel()
+	guides, err := filepath.Glob(filepath.Join(docs, "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, found := compiledSchema(t), 0
+	for _, guide := range append(guides, "../../README.md") {
+		text, err := os.ReadFile(guide)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range yamlBlocks(string(text)) {
+			found++
+			for key, value := range map[string]string{"node": "{name: hub-nva, asn: 64512, site: hub}", "underlay": "{interface: eth0}"} {
+				if !strings.Contains(block, "\n"+key+":") {
+					block += key + ": " + value + "\n"
+				}
+			}
+			block = strings.ReplaceAll(block, ": … ", ": AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8= ") // a key that the reader fills in
+			if _, err := Parse(guide, []byte(block)); err != nil {
+				t.Errorf("%v", err)
+			}
+			if err := schema.Validate(instance(t, []byte(block))); err != nil {
+				t.Errorf("%s: %v", guide, err)
+			}
+		}
+	}
+	if found < 4 {
+		t.Errorf("found %d blocks of YAML", found)
+	}
+}
+
+// yamlBlocks are the blocks of YAML in a guide, each after as many empty lines as are above it.
+func yamlBlocks(text string) (blocks []string) {
+	const open, end = "```yaml\n", "```\n"
+	at := 0
+	for {
+		i := strings.Index(text[at:], open)
+		if i < 0 {
+			return blocks
+		}
+		at += i + len(open)
+		block, _, _ := strings.Cut(text[at:], end)
+		blocks = append(blocks, strings.Repeat("\n", strings.Count(text[:at], "\n"))+block)
+		at += len(block)
+	}
+}
+
 // TestSchemaAgrees holds every golden case against the schema: it accepts what
 // Parse accepts, and refuses what is wrong by form alone.
 func TestSchemaAgrees(t *testing.T) {
@@ -207,7 +258,7 @@ hub.yaml:14:17: tunnels[0].vxlan.vni: 16777216 is out of range (1 to 16777215)
 ` + "```" + `
 
 SIGHUP or ` + "`transitctl reload`" + ` reads the file again and applies the difference; a file with a mistake changes nothing.
-Secrets are never values of this file: keys that end in _file name files with mode 0600, or 0640 where root gives them to a group. Time spans are written as ` + "`300ms`, `9s`, `3m`" + `.
+Secrets are never values of this file: keys that end in _file name files with mode 0600, or 0640 where root gives them to a group; ` + "`cert_file` and `ca_file`" + `, which are public, may have any. Time spans are written as ` + "`300ms`, `9s`, `3m`" + `.
 
 [reference.yaml](reference.yaml) has every key in one file, [examples](examples) the two files of the lab,
 [schema.json](schema.json) is for editors (` + "`# yaml-language-server: $schema=schema.json`" + `; also ` + "`transitd schema`" + `).
@@ -227,7 +278,7 @@ Secrets are never values of this file: keys that end in _file name files with mo
 - Tables that are the kernel's own or equal; a route protocol number that belongs to another routing program.
 - WireGuard tunnels that share a UDP port, with each other or with VXLAN; a mapping wireguard without that encapsulation.
 - IPsec tunnels to one peer with one port, a preshared key beside certificates or neither of them, certificates without their key or authority,
-  traffic selectors without the tunnel's own addresses.
+  one name for both ends, traffic selectors without the tunnel's own addresses.
 `)
 	return b.String()
 }

@@ -31,7 +31,7 @@ func looksSecret(name string) bool {
 			return true
 		}
 	}
-	return false
+	return strings.HasSuffix(name, "ppk") // ppk_id is none
 }
 
 // elsewhere lists the paths where a key of this name exists.

@@ -174,6 +174,10 @@ type WireGuard struct {
 	PersistentKeepalive Duration `json:"persistent_keepalive" jsonschema:"default=0"`
 }
 
+// IKEPort is UDP's for IKE without UDP encapsulation. With it peers of other
+// makes begin there, and the tunnel listens there as well if it is free.
+const IKEPort = 500
+
 // IPsec holds the keys of the IPsec encapsulation: ESP, in UDP or by itself, keyed by IKEv2.
 type IPsec struct {
 	// LocalID is who we say we are: an IP address, a host name, user@host, or a distinguished name (`CN=hub-nva, O=Example`); our underlay address if left out.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/transitd/transitd/pkg/azure"
@@ -31,6 +32,7 @@ func (v *validator) ipsec(path string, t Tunnel) {
 		return
 	}
 	v.ipsecSecrets(path, x)
+	v.identities(path, t)
 	v.rawESP(path, x)
 	for _, p := range []struct {
 		key  string
@@ -39,7 +41,7 @@ func (v *validator) ipsec(path string, t Tunnel) {
 		switch {
 		case p.port == azure.ReservedUDPPort && v.given(path+p.key):
 			v.errorf(path+p.key, "4500 is the usual one", "Azure's host drops UDP port %d", p.port)
-		case p.port == 500: // RFC 3948, section 2.2: ESP in UDP needs the port that has the marker
+		case p.port == IKEPort: // RFC 3948, section 2.2: ESP in UDP needs the port that has the marker
 			v.errorf(path+p.key, "4500 is the usual one", "500 carries IKE only, and this port carries ESP as well")
 		}
 	}
@@ -61,6 +63,26 @@ func (v *validator) ipsec(path string, t Tunnel) {
 	}
 	v.selectors(path+".local_ts", x.LocalTS, "our", t.Address.Addr(), t.Address6.Addr())
 	v.selectors(path+".remote_ts", x.RemoteTS, "the peer's", t.PeerAddress, t.PeerAddress6)
+}
+
+// identities refuses one name for both ends: with it a message of ours that comes
+// back proves what the peer would have to (RFC 7296, section 2.15, signs the
+// name). Names that only look different are for who reads them, as is the card's address.
+func (v *validator) identities(path string, t Tunnel) {
+	local, remote, key := t.IPsec.LocalID, t.IPsec.RemoteID, ".remote_id"
+	switch {
+	case local == "" && remote == "":
+		return // the addresses, which have been compared
+	case local == "" && v.cfg.Underlay.Address.IsValid():
+		local = v.cfg.Underlay.Address.String()
+	case remote == "" && t.Remote.IsValid():
+		remote, key = t.Remote.String(), ".local_id"
+	}
+	a, errA := netip.ParseAddr(local)
+	b, errB := netip.ParseAddr(remote)
+	if local != "" && strings.EqualFold(local, remote) || errA == nil && errB == nil && a == b {
+		v.errorf(path+key, "local_id names this NVA, remote_id the other one, and there it is the other way round", "both ends would be %s", remote)
+	}
 }
 
 // rawESP refuses what is about UDP where there is none.

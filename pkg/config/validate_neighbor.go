@@ -155,10 +155,10 @@ func (v *validator) wire(w wires, i int, path string, t Tunnel) {
 // can be meant: on our port, or on port 500, which raw ESP has to itself and ESP
 // in UDP at port 4500 listens on as well.
 func (v *validator) ipsecWire(w wires, i int, path string, t Tunnel) {
-	const natPort, ikePort = 4500, 500
+	const natPort = 4500
 	key, port, at := path+".port", t.IPsec.Port, netip.AddrPortFrom(t.Remote, t.IPsec.Port)
 	if !t.IPsec.UDPEncapsulation {
-		key, port, at = path+".udp_encapsulation", ikePort, netip.AddrPortFrom(t.Remote, natPort)
+		key, port, at = path+".udp_encapsulation", IKEPort, netip.AddrPortFrom(t.Remote, natPort)
 	}
 	first, taken := w.ipsec[at]
 	switch {

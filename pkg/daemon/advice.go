@@ -19,7 +19,7 @@ func (s *snapshot) advice() []control.Advice {
 	}
 	for _, t := range s.Tunnels {
 		if w := keyLogWarning(t); w != "" {
-			add(w, "systemctl restart transitd # without --keylog, then delete the files")
+			add(w, "systemctl restart transitd@%s # without --keylog, then delete the files", s.Node.Name)
 		}
 		list = append(list, certificateWarnings(t, time.Now())...)
 		if w := rekeyWarning(t, time.Now()); w != "" {

@@ -2,6 +2,10 @@ package daemon
 
 import (
 	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +28,7 @@ func TestAdvice(t *testing.T) {
 		{"the peer does not answer", func(s *snapshot) { s.Tunnels[0].Up = false }, []string{"tcpdump -c 10 -ni eth0 host 198.51.100.4 and udp port 4789"}},
 		{"the secrets of IPsec differ", func(s *snapshot) {
 			ipsecDown(s, ike.Status{Problem: "the peer is refused", ProblemAt: time.Now(), Cause: ike.CauseSecret, PeerSays: "AUTHENTICATION_FAILED", PeerSaidAt: time.Now()})
-		}, []string{"head -n1 PSK_FILE | cksum # at both ends: the same two numbers? Then transitctl reload"}},
+		}, []string{`head -n1 PSK_FILE | tr -d '\r\n' | cksum # at both ends: the same two numbers? Then transitctl reload`}},
 		{"IPsec's peer refuses", func(s *snapshot) { ipsecDown(s, ike.Status{PeerSays: "AUTHENTICATION_FAILED", PeerSaidAt: time.Now()}) }, []string{
 			"transitctl tunnel tr0 # and at the peer (strongSwan: swanctl --log), which knows why it refuses",
 		}},
@@ -42,6 +46,10 @@ func TestAdvice(t *testing.T) {
 			ipsecDown(s, ike.Status{Up: true, CertificateExpires: time.Now().Add(time.Hour), PeerCertificateExpires: time.Now().Add(-time.Hour)})
 			s.Tunnels[0].Up = true
 		}, []string{"transitctl tunnel # then renew it and transitctl reload", "transitctl tunnel # then renew it at the peer, and have it loaded there"}},
+		{"secrets are written down", func(s *snapshot) {
+			ipsecDown(s, ike.Status{Up: true, KeyLogged: true})
+			s.Node.Name, s.Tunnels[0].Up = "hub-nva", true
+		}, []string{"systemctl restart transitd@hub-nva # without --keylog, then delete the files"}},
 		{"sessions", func(s *snapshot) { s.Sessions[1].State, s.Sessions[2].State = "active", "idle" }, []string{
 			"nc -vz -w 3 192.0.2.69 179", "nc -vz -w 3 169.254.77.2 179",
 		}},
@@ -108,5 +116,33 @@ func TestObstacles(t *testing.T) {
 		if d := diff(c.want, obstacles(s.Drain, s.Tunnels, s.Sessions, s.Routes.Err)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, d)
 		}
+	}
+}
+
+// TestAdviceOfSecrets runs the command that status names: it has the same answer
+// for files that are the same secret to us, and another one for another secret.
+func TestAdviceOfSecrets(t *testing.T) {
+	t.Parallel()
+	advice := ipsecAdvice(TunnelView{IPsec: &ike.Status{Problem: "refused", ProblemAt: time.Now(), Cause: ike.CauseSecret}}, "eth0", time.Now())
+	dir := t.TempDir()
+	sum := func(text string) string {
+		file := filepath.Join(dir, "psk")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(advice, "PSK_FILE", file)).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", advice, err, out)
+		}
+		return string(out)
+	}
+	want := sum("a secret of the tests\n")
+	for _, text := range []string{"a secret of the tests", "a secret of the tests\r\n", "a secret of the tests\na comment\n"} {
+		if got := sum(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if got := sum("another secret of the tests\n"); got == want {
+		t.Errorf("another secret has the same sum, %q", got)
 	}
 }

@@ -51,7 +51,7 @@ func (d *Daemon) open(undo *undoList) error {
 	d.liveness = newLiveness(d.log.Named("bfd"))
 	d.liveness.told = d.story.bfd
 	routes.converged = d.speaker.Converged
-	sockets := &endpoints{log: d.log.Named("tunnel"), keyLogs: d.opts.KeyLogs}
+	sockets := &endpoints{log: d.log.Named("tunnel"), keyLogs: d.opts.KeyLogs, keysLogged: d.story.keysLogged}
 	d.machine = &machine{
 		log: d.log, routes: routes, speaker: d.speaker, settings: d.applySysctls, level: d.setLevel,
 		tunnels: &tunnelSet{log: d.log, open: sockets.start, index: deviceIndex}, origins: origins, watch: d.liveness.sync,

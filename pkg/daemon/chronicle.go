@@ -67,6 +67,11 @@ func (c *chronicle) bfd(tunnel string, x bfd.Change) {
 	}
 }
 
+// keysLogged tells that a tunnel's secrets are written to a file.
+func (c *chronicle) keysLogged(tunnel string) {
+	c.add(events.Tunnel, events.Warning, tunnel, "", "", "%s", keyLogText(tunnel))
+}
+
 // repaired is a fib.KeeperConfig.OnRepair.
 func (c *chronicle) repaired(last fib.Changes, n int) {
 	var what []string

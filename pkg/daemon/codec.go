@@ -46,6 +46,7 @@ func (e *endpoints) wireguard(p TunnelPlan) (pump.Codec, *engine, error) {
 	if en.wireguard, err = wireguard.New(conf); err != nil {
 		return nil, nil, errors.Join(err, en.close())
 	}
+	e.tellKeyLogs(p.Name, en)
 	return en.wireguard, en, nil
 }
 
@@ -67,6 +68,7 @@ func (e *endpoints) ipsec(p TunnelPlan) (pump.Codec, *engine, error) {
 	if en.ipsec, err = ipsec.New(conf); err != nil {
 		return nil, nil, errors.Join(err, en.close())
 	}
+	e.tellKeyLogs(p.Name, en)
 	return en.ipsec, en, nil
 }
 
@@ -81,11 +83,10 @@ type engine struct {
 	served    sync.WaitGroup
 }
 
-// openKeyLog opens a file that gets a tunnel's secrets, for tshark.
 func (e *engine) openKeyLog(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := openKeyLog(path, os.Geteuid())
 	if err != nil {
-		return nil, fmt.Errorf("open the key log: %w", err)
+		return nil, err
 	}
 	e.keyLogs = append(e.keyLogs, f)
 	return f, nil

@@ -18,7 +18,8 @@ type Difference struct {
 	Lines []string
 	// Remove and Add are names of tunnels; one that changes is in both.
 	Remove, Add []string
-	// Rekey are WireGuard tunnels of which only keys change.
+	// Rekey are tunnels whose running device can take the change: WireGuard's with
+	// other keys, IPsec's with anything but other ends (rekeyed).
 	Rekey    []string
 	BGP, FIB bool
 	LogLevel bool
@@ -134,6 +135,25 @@ func equal(a, b TunnelPlan) bool { return reflect.DeepEqual(a, b) }
 func (t TunnelPlan) device() TunnelPlan {
 	t.BFD, t.Sibling = nil, false
 	return t
+}
+
+// rekeyed reports whether all that differs between two plans of a tunnel is what
+// its running device can take: WireGuard's keys, or whatever IPsec's ends agree on,
+// which is all but addresses and ports.
+func (t TunnelPlan) rekeyed(to TunnelPlan) bool {
+	if t.IPsec != nil && to.IPsec != nil && t.IPsec.Local == to.IPsec.Local && t.IPsec.Remote == to.IPsec.Remote {
+		to.IPsec = t.IPsec
+		return equal(t.device(), to.device())
+	}
+	if t.WireGuard == nil || to.WireGuard == nil {
+		return false
+	}
+	same := *to.WireGuard
+	same.PrivateKey, same.NextPrivateKey, same.PresharedKey = t.WireGuard.PrivateKey, t.WireGuard.NextPrivateKey, t.WireGuard.PresharedKey
+	same.PeerPublicKey, same.NextPeerPublicKey = t.WireGuard.PeerPublicKey, t.WireGuard.NextPeerPublicKey
+	same.PersistentKeepalive = t.WireGuard.PersistentKeepalive
+	to.WireGuard = &same
+	return equal(t.device(), to.device())
 }
 
 func (d *Difference) bgp(from, to *bgp.Config) {

@@ -200,7 +200,7 @@ func ipsecAdvice(t TunnelView, underlay string, now time.Time) string {
 	case ike.CauseRefused:
 		return "transitctl tunnel " + t.Plan.Name + " # and at the peer (strongSwan: swanctl --log), which knows why it refuses"
 	case ike.CauseSecret:
-		return "head -n1 PSK_FILE | cksum # at both ends: the same two numbers? Then transitctl reload"
+		return `head -n1 PSK_FILE | tr -d '\r\n' | cksum # at both ends: the same two numbers? Then transitctl reload`
 	case ike.CauseMethod:
 		return grep("psk_file|cert_file")
 	case ike.CausePPK:

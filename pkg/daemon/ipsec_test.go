@@ -27,7 +27,7 @@ func TestIPsecChange(t *testing.T) {
 		{"psk_file: DIR/psk", "psk_file: DIR/psk, ike_lifetime: 12h", "ike_lifetime: 8h0m0s becomes 12h0m0s; SAs go on, with the old lifetimes and limits until they are replaced"},
 		{"psk_file: DIR/psk", "psk_file: DIR/psk, esp_proposals: [aes128gcm16]", "esp_proposals: [aes256gcm16-ecp384-esn-noesn aes256gcm16-x25519-esn-noesn] becomes [aes128gcm16]; new SAs are made beside the old ones"},
 		{"psk_file: DIR/psk", "psk_file: DIR/psk, remote_id: b.example, initiate: false", "remote_id: 198.51.100.4 becomes b.example, initiate: true becomes false; the peer has to make new SAs (initiate: false); the old ones go on until then"},
-		{"psk_file: DIR/psk", "psk_file: DIR/ours.key", "the preshared key changes; new SAs are made beside the old ones"},
+		{"psk_file: DIR/psk", "psk_file: DIR/psk2", "the preshared key changes; new SAs are made beside the old ones"},
 		{certificates + "ours.pem", certificates + "other.pem", "certificates change; new SAs are made beside the old ones"},
 		{"psk_file: DIR/psk", "psk_file: DIR/psk, ppk_file: DIR/psk, ppk_id: x", "ppk_id: nothing becomes x, the postquantum preshared key changes; new SAs are made beside the old ones"},
 	} {

@@ -77,4 +77,13 @@ func TestReadSecret(t *testing.T) {
 	if _, err := NewPlan(fileName, mustParse(t, y), cardFacts()); err == nil || !strings.Contains(err.Error(), "password_file") || strings.Contains(err.Error(), "gr8") {
 		t.Errorf("the plan: %v", err)
 	}
+	if err := os.WriteFile(file, []byte("-----BEGIN PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewPlan(fileName, mustParse(t, y), cardFacts()); err == nil || !strings.Contains(err.Error(), "is in PEM") {
+		t.Errorf("a private key as password: %v", err)
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/secret"
@@ -25,9 +27,8 @@ const (
 	leastPSK = 16
 	// maxPEM is more than any chain of certificates has, in bytes.
 	maxPEM = 256 << 10
-	// protocolESP is ESP's of IP, and ikePort IKE's of UDP, where ESP is in no UDP.
+	// protocolESP is ESP's of IP.
 	protocolESP = 50
-	ikePort     = 500
 )
 
 // ipsec adds the keys and the ports of an IPsec tunnel.
@@ -44,11 +45,14 @@ func (b *planner) ipsec(path string, t *config.Tunnel, local netip.Addr, p *Tunn
 		LocalTS: b.selectors(x.LocalTS), RemoteTS: b.selectors(x.RemoteTS),
 	}
 	if c.Raw {
-		c.Local, c.Remote = netip.AddrPortFrom(local, ikePort), netip.AddrPortFrom(t.Remote, ikePort)
+		c.Local, c.Remote = netip.AddrPortFrom(local, config.IKEPort), netip.AddrPortFrom(t.Remote, config.IKEPort)
 		p.Endpoint.Local, p.Endpoint.Protocol, p.Pump.Remote = netip.AddrPortFrom(local, 0), protocolESP, netip.AddrPortFrom(t.Remote, 0)
 	}
 	c.LocalID = b.identity(path+".local_id", x.LocalID, local)
 	c.RemoteID = b.identity(path+".remote_id", x.RemoteID, t.Remote)
+	if len(b.errs) == before && c.LocalID.Equal(c.RemoteID) { // pkg/config knows neither the card's address nor what a name means
+		b.fail(path+".remote_id", "local_id names this NVA, remote_id the other one, and there it is the other way round", "both ends would be %s", c.RemoteID)
+	}
 	c.IKE = b.proposals(path+".ike_proposals", message.ProtocolIKE, x.IKEProposals)
 	c.ESP = b.proposals(path+".esp_proposals", message.ProtocolESP, x.ESPProposals)
 	if x.PSKFile != "" {
@@ -91,7 +95,7 @@ func (t TunnelPlan) outer() string {
 	ours, theirs := t.Endpoint.Local.Port(), t.Pump.Remote.Port()
 	switch {
 	case t.Endpoint.Protocol != 0:
-		return fmt.Sprintf("(proto %d or udp port %d)", t.Endpoint.Protocol, ikePort)
+		return fmt.Sprintf("(proto %d or udp port %d)", t.Endpoint.Protocol, config.IKEPort)
 	case ours == theirs:
 		return fmt.Sprintf("udp port %d", theirs)
 	}
@@ -109,12 +113,16 @@ func (b *planner) selectors(list []netip.Prefix) (out []message.Selector) {
 	return out
 }
 
-// identity reads an identity; an empty one is the address.
+// identity reads an identity; an empty one is the address. strongSwan's %any
+// would be read as a host name, which no peer has.
 func (b *planner) identity(path, text string, or netip.Addr) auth.Identity {
 	if text == "" {
 		text = or.String()
 	}
 	id, err := auth.ParseIdentity(text)
+	if err == nil && strings.HasPrefix(text, "%") {
+		err = fmt.Errorf("identity %q: it names nobody, and an end is one name", text)
+	}
 	if err != nil {
 		b.fail(path, "an IP address, a host name, user@host, or a distinguished name as CN=hub-nva, O=Example", "%v", err)
 	}
@@ -142,22 +150,20 @@ func (b *planner) proposals(path string, protocol message.Protocol, texts []stri
 
 // line is the first line of a file with a secret.
 func (b *planner) line(path, file string) []byte {
-	text, err := secret.Read(file)
-	if err != nil {
-		hint := "chmod 0600 " + file
-		if errors.Is(err, fs.ErrNotExist) {
-			hint = "transitctl keygen --preshared " + file + ", and copy it to the other end"
-		}
-		b.fail(path, hint, "%v", err)
-		return nil
+	line, err := readSecret(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		b.fail(path, "transitctl keygen --preshared "+file+", and copy it to the other end", "%v", err)
+	case err != nil:
+		b.fail(path, "chmod 0600 "+file, "%v", err)
+	case isPEM(line):
+		b.fail(path, "name another file, which transitctl keygen --preshared makes", "%s is in PEM: its first line is in every such file, and no secret", file)
+	case len(line) < leastPSK:
+		b.fail(path, "openssl rand -base64 32 makes a good one", "%s: the first line has %d bytes, %d are the least", file, len(line), leastPSK)
+	default:
+		return []byte(line)
 	}
-	first, _, _ := bytes.Cut(text, []byte("\n"))
-	first = bytes.TrimSuffix(first, []byte("\r"))
-	if len(first) < leastPSK {
-		b.fail(path, "openssl rand -base64 32 makes a good one", "%s: the first line has %d bytes, %d are the least", file, len(first), leastPSK)
-		return nil
-	}
-	return bytes.Clone(first)
+	return nil
 }
 
 // certificates reads our certificate, its key, and the authorities.
@@ -176,9 +182,10 @@ func (b *planner) certificates(path string, x *config.IPsec, c *ike.Config) {
 		return
 	}
 	ours := c.Certificates[0]
-	public, ok := c.Key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	switch {
-	case !ok || !public.Equal(ours.PublicKey):
+	switch at := slices.IndexFunc(c.Certificates, func(cert *x509.Certificate) bool { return keyOf(cert, c.Key) }); {
+	case at > 0:
+		b.fail(path+".cert_file", "ours has to be first, then those between it and the authority", "the certificate of %s is number %d in %s", x.KeyFile, at+1, x.CertFile)
+	case at < 0:
 		b.fail(path+".key_file", "", "%s is not the key of the certificate in %s", x.KeyFile, x.CertFile)
 	case c.LocalID.Names(ours) != nil:
 		hint := "the peer will refuse it; its subject is " + auth.SubjectOf(ours).String()
@@ -190,6 +197,12 @@ func (b *planner) certificates(path string, x *config.IPsec, c *ike.Config) {
 	if err := auth.CheckKey(ours.PublicKey); err != nil {
 		b.fail(path+".cert_file", "", "%v", err)
 	}
+}
+
+// keyOf reports whether a key is that of a certificate.
+func keyOf(c *x509.Certificate, key crypto.Signer) bool {
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(c.PublicKey)
 }
 
 func readCertificates(file string) (out []*x509.Certificate, err error) {
@@ -247,6 +260,9 @@ func readKey(file string) (crypto.Signer, error) {
 	if block == nil {
 		return nil, fmt.Errorf("%s has no private key in PEM", file)
 	}
+	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") { // the form of PKCS #8, and the older one
+		return nil, fmt.Errorf("%s: the private key has a passphrase, which nobody types at start: openssl pkey takes it off", file)
+	}
 	var key any
 	switch block.Type {
 	case "PRIVATE KEY":
@@ -256,7 +272,7 @@ func readKey(file string) (crypto.Signer, error) {
 	case "RSA PRIVATE KEY":
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	default:
-		return nil, fmt.Errorf("%s has a %s, not a private key without a passphrase", file, block.Type)
+		return nil, fmt.Errorf("%s begins with %s, not with a private key", file, block.Type)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: the private key cannot be read", file) // the error may have parts of it

@@ -28,9 +28,11 @@ func ipsecFiles(t *testing.T, around time.Time) (dir string) {
 		}
 	}
 	write("psk", "a secret of the tests, long enough\n", 0o600)
+	write("psk2", "another secret of the tests, long enough\n", 0o600)
 	write("loose", "a secret of the tests, long enough\n", 0o644)
 	write("short", "short\n", 0o600)
-	for _, name := range []string{"ours", "other"} {
+	chain := ""
+	for _, name := range []string{"other", "ours"} {
 		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -44,9 +46,16 @@ func ipsecFiles(t *testing.T, around time.Time) (dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(name+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o644)
+		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		chain += text
+		write(name+".pem", text, 0o644)
 		write(name+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})), 0o600)
 	}
+	write("chain.pem", chain, 0o644)
+	write("chain.key", chain, 0o600)
+	write("pkcs8.key", string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("sealed")})), 0o600)
+	sealed := &pem.Block{Type: "EC PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}, Bytes: []byte("sealed")}
+	write("pem.key", string(pem.EncodeToMemory(sealed)), 0o600)
 	return dir
 }
 
@@ -86,10 +95,20 @@ func TestIPsecMistakes(t *testing.T) {
 		{"psk_file: DIR/psk, ike_proposals: [aes256-sha1-modp1024]", `"sha1" is not offered: it is weak`},
 		{"psk_file: DIR/psk, esp_proposals: [aes256-sha256]", "ipsec.esp_proposals[0]: ESP proposal aes256-sha256: aes256 is not carried here: use aes256gcm16"},
 		{"psk_file: DIR/psk, local_id: 'X=1'", `ipsec.local_id: identity "X=1"`},
+		{"psk_file: DIR/psk, remote_id: 192.0.2.4", "ipsec.remote_id: both ends would be 192.0.2.4\n  hint: local_id names this NVA, "},
+		{"psk_file: DIR/psk, local_id: 'CN=a, O=b', remote_id: 'CN=A,O=b'", "ipsec.remote_id: both ends would be CN=A, O=b"},
+		{"psk_file: DIR/psk, local_id: '@a.example', remote_id: a.example", "ipsec.remote_id: both ends would be a.example"},
 		{"psk_file: DIR/loose", "ipsec.psk_file: DIR/loose has mode 0644: others than its owner may read or change it\n  hint: chmod 0600 DIR/loose"},
 		{"psk_file: DIR/none", "no such file or directory\n  hint: transitctl keygen --preshared DIR/none"},
 		{"psk_file: DIR/short", "ipsec.psk_file: DIR/short: the first line has 5 bytes, 16 are the least"},
+		{"psk_file: DIR/ours.key", "ipsec.psk_file: DIR/ours.key is in PEM: its first line is in every such file, and no secret\n  hint: name another file"},
+		{"psk_file: DIR/psk, ppk_id: x, ppk_file: DIR/ours.key", "ipsec.ppk_file: DIR/ours.key is in PEM"},
 		{certificates, "ipsec.local_id: the certificate has no name of type ID_IPV4_ADDR, so not 192.0.2.4\n  hint: the peer will refuse it; local_id: ours.example would fit"},
+		{"psk_file: DIR/psk, remote_id: '%any'", "ipsec.remote_id: identity \"%any\": it names nobody, and an end is one name\n  hint: an IP address, a host name, "},
+		{"local_id: ours.example, cert_file: DIR/chain.pem, key_file: DIR/ours.key, ca_file: DIR/other.pem", "ipsec.cert_file: the certificate of DIR/ours.key is number 2 in DIR/chain.pem\n  hint: ours has to be first"},
+		{"local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/pem.key, ca_file: DIR/other.pem", "ipsec.key_file: DIR/pem.key: the private key has a passphrase"},
+		{"local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/pkcs8.key, ca_file: DIR/other.pem", "ipsec.key_file: DIR/pkcs8.key: the private key has a passphrase"},
+		{"local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/chain.key, ca_file: DIR/other.pem", "ipsec.key_file: DIR/chain.key begins with CERTIFICATE, not with a private key"},
 		{"local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/other.key, ca_file: DIR/other.pem", "ipsec.key_file: DIR/other.key is not the key of the certificate in DIR/ours.pem"},
 		{"local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/ours.key, ca_file: DIR/none.pem", "ipsec.ca_file: read certificates: stat DIR/none.pem: no such file or directory"},
 		{"local_id: ours.example, cert_file: DIR/ours.key, key_file: DIR/ours.key, ca_file: DIR/other.pem", "ipsec.cert_file: DIR/ours.key has no certificate"},
@@ -102,6 +121,23 @@ func TestIPsecMistakes(t *testing.T) {
 		if at := "n.yaml:9:"; !strings.Contains(err.Error(), at) {
 			t.Errorf("%s:\n%v\nhas no place %s", tc.keys, err, at)
 		}
+	}
+}
+
+// TestLongKey: a key's file may be as long as that of RSA with 8,192 bits, which takes many seconds to make.
+func TestLongKey(t *testing.T) {
+	t.Parallel()
+	dir := ipsecFiles(t, time.Now())
+	key, err := os.ReadFile(filepath.Join(dir, "ours.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := append([]byte(strings.Repeat("of ours\n", 800)), key...) // text before it is allowed
+	if err := os.WriteFile(filepath.Join(dir, "ours.key"), long, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ipsecPlan(t, dir, "local_id: ours.example, cert_file: DIR/ours.pem, key_file: DIR/ours.key, ca_file: DIR/other.pem"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -63,11 +63,17 @@ func (b *planner) password(path, file string) string {
 	switch {
 	case err != nil:
 		b.fail(path, "chmod 0600, and the key in the first line", "%v", err)
+	case isPEM(key):
+		b.fail(path, "name another file, with the key in the first line", "%s is in PEM: its first line is in every such file, and no secret", file)
 	case key == "" || len(key) > maxPassword:
 		b.fail(path, "", "the first line of %s has %d bytes, 1 to %d are wanted", file, len(key), maxPassword)
 	}
 	return key
 }
+
+// isPEM reports whether a line is the first of a file in PEM, which is a key of
+// another kind, or a certificate. Both ends would have the same line, and so would everybody.
+func isPEM(line string) bool { return strings.Contains(line, "-----BEGIN ") }
 
 // readSecret returns the first line of a file that only its owner may read (pkg/secret).
 func readSecret(file string) (string, error) {

@@ -43,21 +43,3 @@ func (b *planner) wireguard(path string, t *config.Tunnel, local netip.Addr, p *
 	}
 	p.WireGuard = c
 }
-
-// rekeyed reports whether nothing but keys differs between two plans of a
-// tunnel, or what IPsec agrees to: what a running device can take.
-func (t TunnelPlan) rekeyed(to TunnelPlan) bool {
-	if t.IPsec != nil && to.IPsec != nil && t.IPsec.Local == to.IPsec.Local && t.IPsec.Remote == to.IPsec.Remote {
-		to.IPsec = t.IPsec
-		return equal(t.device(), to.device())
-	}
-	if t.WireGuard == nil || to.WireGuard == nil {
-		return false
-	}
-	same := *to.WireGuard
-	same.PrivateKey, same.NextPrivateKey, same.PresharedKey = t.WireGuard.PrivateKey, t.WireGuard.NextPrivateKey, t.WireGuard.PresharedKey
-	same.PeerPublicKey, same.NextPeerPublicKey = t.WireGuard.PeerPublicKey, t.WireGuard.NextPeerPublicKey
-	same.PersistentKeepalive = t.WireGuard.PersistentKeepalive
-	to.WireGuard = &same
-	return equal(t.device(), to.device())
-}

@@ -253,12 +253,11 @@ func mtuNote(t TunnelView) string {
 		t.Plan.Name, t.Plan.Pump.Remote.Addr(), t.Path.MTU, t.Plan.Pump.MTU)
 }
 
-// keyLogWarning is loud, because who has forgotten the flag would not notice.
 func keyLogWarning(t TunnelView) string {
 	if (t.WireGuard == nil || !t.WireGuard.KeyLogged) && (t.IPsec == nil || !t.IPsec.KeyLogged) {
 		return ""
 	}
-	return fmt.Sprintf("tunnel %s: its secrets are being written to a file (--keylog): whoever has it can read the traffic", t.Plan.Name)
+	return keyLogText(t.Plan.Name)
 }
 
 // drainWarning says that planned work is going on.

@@ -257,6 +257,8 @@ func addStats(a *tunnel.Stats, b tunnel.Stats) {
 type endpoints struct {
 	log     *zap.Logger
 	keyLogs string // the folder that gets secrets; empty: none are written
+	// keysLogged is told of each tunnel whose secrets are written; nil: nobody is.
+	keysLogged func(tunnel string)
 
 	mu   sync.Mutex
 	open map[netip.AddrPort]*shared

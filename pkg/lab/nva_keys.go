@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// paths is over how many source ports, or child SAs, an encrypting tunnel of the lab spreads its flows.
+// paths is over how many source ports an encrypting tunnel of the lab spreads its flows.
 const paths = 4
 
 // encapsulation is what a template asks for each tunnel's keys.

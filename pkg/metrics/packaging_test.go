@@ -92,6 +92,11 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("panel %q asks nothing, or another data source", p.Title)
 		}
 	}
+	for _, part := range []string{"tunnel", "ipsec", "bfd", "bgp", "route"} {
+		if !strings.Contains(string(text), "transitd_"+part+"_") {
+			t.Errorf("nothing is shown of %s", part)
+		}
+	}
 	if len(board.Panels) < 15 || len(board.Inputs) != 1 || board.Inputs[0].Name != "DS_PROMETHEUS" {
 		t.Errorf("%d panels, inputs %v", len(board.Panels), board.Inputs)
 	}

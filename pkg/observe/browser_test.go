@@ -325,6 +325,23 @@ func TestHands(t *testing.T) {
 	b.clean(url)
 }
 
+// TestCertificates: a certificate that has ended is not one that ends in the
+// past, and is shown also, above all, while a tunnel has no keys.
+func TestCertificates(t *testing.T) {
+	n := newStage()
+	n.change(func(s *stage) {
+		ended := int64(-3*86400 - 7200)
+		s.status.Tunnels[1].State, s.status.Tunnels[1].IPsec.Child, s.status.Tunnels[1].IPsec.CertificateExpiresS = control.TunnelDown, []control.ChildSA{}, &ended
+	})
+	_, url := serve(t, n)
+	b := open(t, url, 1000, "light")
+	got := eval[string](b, `[...document.querySelector('article[data-name="tr1"] dl:last-of-type').children].map((e) => e.children[0].textContent + ": " + e.children[1].textContent).join("; ")`)
+	if want := "Keys: none; Our certificate: ended 3 d 2 h ago; The peer's certificate: ends in 20 d 0 h"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	b.clean(url)
+}
+
 // TestMarkupOfAPeer lets a peer say things that would be markup.
 func TestMarkupOfAPeer(t *testing.T) {
 	n := newStage()

@@ -16,11 +16,11 @@ import (
 	"syscall"
 )
 
-// maxSize is more than any key has.
-const maxSize = 4096
+// maxSize is more than any key has, in bytes: an RSA key of 8,192 bits in PEM has 6.5 KB.
+const maxSize = 16 << 10
 
-// Read returns the first 4 KiB of a regular file that others may not read or
-// change. No error has anything of the content.
+// Read returns a regular file that others may not read or change, and that is
+// not larger than a key can be. No error has anything of the content.
 func Read(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -34,9 +34,12 @@ func Read(file string) ([]byte, error) {
 	if err := check(file, info.Mode(), owner(info)); err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxSize))
-	if err != nil {
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("read a secret: %w", err)
+	case len(b) > maxSize:
+		return nil, fmt.Errorf("%s has more than %d bytes, so it is no key", file, maxSize)
 	}
 	return b, nil
 }

@@ -62,6 +62,24 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// TestReadSize: nothing of a key is cut off, and what cannot be one is an error.
+func TestReadSize(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "key")
+	for size, want := range map[int]string{0: "", 6500: "", maxSize: "", maxSize + 1: "has more than 16384 bytes", 1 << 20: "has more than 16384 bytes"} {
+		if err := os.WriteFile(file, []byte(strings.Repeat("k", size)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := Read(file)
+		switch {
+		case want == "" && (err != nil || len(b) != size):
+			t.Errorf("of %d bytes %d, %v", size, len(b), err)
+		case want != "" && (b != nil || err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "kk")):
+			t.Errorf("%d bytes: %d, %v", size, len(b), err)
+		}
+	}
+}
+
 // TestWriteForTheGroup needs root, as /etc/transitd does.
 func TestWriteForTheGroup(t *testing.T) {
 	t.Parallel()

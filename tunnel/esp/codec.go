@@ -124,7 +124,7 @@ func (c *Codec) Open(b []byte) (inner []byte, info packet.Info, kind tunnel.Kind
 		return nil, info, tunnel.Packet, r
 	}
 	if p.waits.Load() {
-		c.Use(p.in)
+		c.arrived(p)
 	}
 	return p.unwrap(plain)
 }

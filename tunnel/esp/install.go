@@ -54,6 +54,15 @@ func (c *Codec) Use(in uint32) {
 	}
 }
 
+// arrived uses a pair that waited for its first packet, unless another was chosen meanwhile.
+func (c *Codec) arrived(p *pair) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.waits.Load() {
+		c.use(p)
+	}
+}
+
 func (c *Codec) use(p *pair) {
 	for _, o := range *c.live.Load() {
 		o.waits.Store(false)

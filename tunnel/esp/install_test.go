@@ -30,6 +30,20 @@ func TestLimits(t *testing.T) {
 			t.Errorf("packet %d: spent %v and %v", i, u.Spent, v.Spent)
 		}
 	}
+	// What was lost on the way counts at both ends: the hard limit is that of sequence numbers.
+	a, b = keyed(t, sa.AES128GCM16, true, func(p *sa.Pair) { p.Limits = sa.Limits{SoftPackets: 8, HardPackets: 10} })
+	for i := range 8 {
+		d := seal(t, a, ip4(100))
+		if i%4 == 0 {
+			continue
+		}
+		if _, _, _, r := b.Open(d); r != tunnel.DropNone {
+			t.Fatal(r)
+		}
+	}
+	if u, _ := b.Usage(0x55667788); !u.Spent || u.InPackets != 6 {
+		t.Errorf("after 8 packets of which 2 were lost: %+v, want spent", u)
+	}
 	a, b = keyed(t, sa.AES128GCM16, true, func(p *sa.Pair) { p.Limits = sa.Limits{SoftBytes: 150, HardBytes: 250} })
 	for range 3 {
 		if _, _, _, r := b.Open(seal(t, a, ip4(100))); r != tunnel.DropNone {
@@ -205,6 +219,10 @@ func TestWaits(t *testing.T) {
 	}
 	if _, _, _, r := b.Open(old); r != tunnel.DropNone || b.out.Load().in != 0x6000 {
 		t.Errorf("%s: an old packet brings the old pair back", r)
+	}
+	b.arrived(b.find(0x55667788)) // a loop that saw it wait, before the other was chosen
+	if b.out.Load().in != 0x6000 {
+		t.Error("a pair that no longer waits is used because a packet came by it")
 	}
 	b.Remove(0x6000)
 	if b.Resolved() {

@@ -86,10 +86,12 @@ func newAEAD(c sa.Cipher, key []byte) (cipher.AEAD, error) {
 	return a, nil
 }
 
-// spent reports whether the soft limit has been reached.
+// spent reports whether the soft limit has been reached. What comes is counted as the
+// peer does, by its sequence numbers, because that is what the hard limit refuses by:
+// what was lost on the way counts as well.
 func (p *pair) spent() bool {
 	over := func(n, limit uint64) bool { return limit > 0 && n >= limit }
-	return over(p.counter.Load(), p.soft) || over(p.inPackets.Load(), p.soft) ||
+	return over(p.counter.Load(), p.soft) || over(p.newest.Load(), p.soft) ||
 		over(p.outBytes.Load(), p.softBytes) || over(p.inBytes.Load(), p.softBytes)
 }
 

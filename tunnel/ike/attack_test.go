@@ -164,6 +164,7 @@ func TestRekeysWithoutEnd(t *testing.T) {
 		if n := len(w.end[0].m.sas); n > maxEstablished+maxZombies+2 {
 			t.Fatalf("%d IKE SAs", n)
 		}
+		w.bounded(w.end[0])
 	}
 	w.hold = nil
 	w.excused = w.now.Add(time.Hour)

@@ -281,19 +281,28 @@ func (s *ikeSA) childAgreed(answer message.SA, ps []message.Payload, pending *ke
 
 // childRefused takes the peer's refusal of a CHILD SA.
 func (s *ikeSA) childRefused(n message.Notify, x childExchange) {
-	esn := slices.ContainsFunc(x.offer, func(p suite.Proposal) bool {
-		return slices.Contains(p.Transforms, message.Transform{Type: message.TransformESN, ID: message.ESNYes})
-	})
-	if n.Notify == message.NoProposalChosen && esn && !s.noESN {
+	if n.Notify == message.NoProposalChosen && !s.noESN && offersESN(x.offer) {
 		// strongSwan without the kernel chooses extended sequence numbers, cannot do
 		// them, and says this: once more without.
 		s.noESN = true
 		s.childAt = s.m.now
-		s.m.say("the peer refuses the CHILD SA (%s): once more without extended sequence numbers", n.Notify)
+		if s.childFailures == 0 { // else it has been said
+			s.m.say("the peer refuses the CHILD SA (%s): once more without extended sequence numbers", n.Notify)
+		}
 		return
 	}
 	s.m.refused("the peer refuses the CHILD SA: %s%s", n.Notify, s.explain(n, s.offered(x.offer)))
+	if n.Notify == message.NoProposalChosen {
+		s.noESN = false // it was not that
+	}
 	s.childLater()
+}
+
+// offersESN reports whether extended sequence numbers are among proposals.
+func offersESN(ps []suite.Proposal) bool {
+	return slices.ContainsFunc(ps, func(p suite.Proposal) bool {
+		return slices.Contains(p.Transforms, message.Transform{Type: message.TransformESN, ID: message.ESNYes})
+	})
 }
 
 // offered are proposals as they are configured, for a person: what was left out

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha1" //nolint:gosec // RFC 7296, section 2.23, has NAT detection by SHA-1: it protects nothing
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -195,47 +196,20 @@ func (s *ikeSA) initAnswer(datagram []byte) {
 		return
 	}
 	m.status.Unanswered = 0
-	ps := msg.Payloads
-	if msg.ResponderSPI == 0 || len(message.All[message.SA](ps)) == 0 {
-		s.initRefused(ps)
+	if msg.ResponderSPI == 0 || len(message.All[message.SA](msg.Payloads)) == 0 {
+		s.initRefused(msg.Payloads)
 		return
 	}
-	answer, _ := message.First[message.SA](ps)
-	ke, hasKE := message.First[message.KE](ps)
-	nonce, hasNonce := message.First[message.Nonce](ps)
-	if !hasKE || !hasNonce {
-		m.status.Refused++
-		return
-	}
-	choice, err := suite.Accept(answer, x.offer)
-	var secret []byte
-	if err == nil {
-		secret, err = x.pending.Finish(ke.Data)
-	}
-	if err == nil && ke.Method != choice.KeyExchange {
-		err = errKEMethod
-	}
-	if _, can := message.FindNotify(ps, message.IntermediateExchangeSupport); err == nil && len(choice.Additional) > 0 && !can {
-		err = errNoIntermediate
-	}
+	choice, secret, err := s.initAccept(msg)
 	if err != nil {
-		m.problem("the peer's IKE_SA_INIT: %v", err)
-		s.die(0)
-		m.retry()
+		m.status.Refused++
+		m.found(causeOf(err), "the peer's IKE_SA_INIT: %v", err)
+		s.doubt()
 		return
 	}
+	nonce, _ := message.First[message.Nonce](msg.Payloads)
 	s.spir, s.nr, x.peerFirst = msg.ResponderSPI, bytes.Clone(nonce.Data), bytes.Clone(datagram)
-	s.peerCan(ps, s.spir)
-	if why := s.unfitForRaw(ps, s.spir); why != "" {
-		s.initialFailed("%s", why)
-		return
-	}
-	if m.cfg.PPK != nil && !x.ppk {
-		m.found(CausePPK, "the peer has no postquantum preshared key (it does not announce USE_PPK), and here is ppk_id %s", m.cfg.PPKID)
-		s.die(0)
-		m.retry()
-		return
-	}
+	s.peerCan(msg.Payloads, s.spir)
 	if err := s.schedule(choice, secret); err != nil {
 		m.problem("%v", err)
 		s.die(0)
@@ -245,6 +219,45 @@ func (s *ikeSA) initAnswer(datagram []byte) {
 	s.out, s.sendID = nil, 1
 	s.state = stateAuth
 	s.authenticate()
+}
+
+// initAccept is what an answer chooses, and the secret of its key exchange; or why
+// it is of no use. Nothing is kept of one that is not.
+func (s *ikeSA) initAccept(msg message.Message) (choice suite.Choice, secret []byte, err error) {
+	x, ps := s.initial, msg.Payloads
+	answer, _ := message.First[message.SA](ps)
+	ke, hasKE := message.First[message.KE](ps)
+	if _, hasNonce := message.First[message.Nonce](ps); !hasKE || !hasNonce {
+		return choice, nil, errors.New("it has no key exchange, or no nonce")
+	}
+	if choice, err = suite.Accept(answer, x.offer); err != nil {
+		return choice, nil, err
+	}
+	if ke.Method != choice.KeyExchange || ke.Method != x.pending.Method {
+		return choice, nil, errKEMethod
+	}
+	if _, can := message.FindNotify(ps, message.IntermediateExchangeSupport); len(choice.Additional) > 0 && !can {
+		return choice, nil, errNoIntermediate
+	}
+	if why := s.unfitForRaw(ps, msg.ResponderSPI); why != "" {
+		return choice, nil, errors.New(why)
+	}
+	if _, can := message.FindNotify(ps, message.UsePPK); s.m.cfg.PPK != nil && !can {
+		return choice, nil, because(CausePPK, "the peer has no postquantum preshared key (it does not announce USE_PPK), and here is ppk_id %s", s.m.cfg.PPKID)
+	}
+	secret, err = x.pending.Finish(ke.Data)
+	return choice, secret, err
+}
+
+// doubt has an attempt whose answer is a refusal, or of no use, end when the next
+// one is due, and not before: nothing protects the answer, and the peer's own may
+// be on its way (RFC 7296, section 2.21.1). Nothing more is sent until then.
+func (s *ikeSA) doubt() {
+	if s.out.doubted {
+		return
+	}
+	s.m.retry()
+	s.out.doubted, s.out.next = true, s.m.beginAt
 }
 
 // schedule makes the first keys.
@@ -268,6 +281,10 @@ func (s *ikeSA) schedule(c suite.Choice, secret []byte) error {
 // initRefused takes an answer without an SA: COOKIE, INVALID_KE_PAYLOAD, or an error.
 func (s *ikeSA) initRefused(ps []message.Payload) {
 	m, x := s.m, s.initial
+	if s.initRepeated(ps) {
+		m.status.Refused++
+		return
+	}
 	if x.restarts < 5 {
 		if n, ok := message.FindNotify(ps, message.Cookie); ok && len(n.Data) > 0 && len(n.Data) <= 64 {
 			x.restarts++
@@ -286,12 +303,28 @@ func (s *ikeSA) initRefused(ps []message.Payload) {
 	for _, n := range message.All[message.Notify](ps) {
 		if n.Notify.Error() {
 			m.refused("the peer refuses IKE_SA_INIT: %s%s", n.Notify, s.explain(n, x.offer))
-			s.die(0)
-			m.retry()
+			s.doubt()
 			return
 		}
 	}
 	m.status.Refused++
+}
+
+// initRepeated reports whether an answer asks for what the request on its way has
+// already: it came to the one before once more, for that was sent more than once,
+// where the round trip is longer than firstWait. To begin again would make another
+// request than the one that the peer is answering.
+func (s *ikeSA) initRepeated(ps []message.Payload) bool {
+	x := s.initial
+	if x.restarts == 0 {
+		return false
+	}
+	if n, ok := message.FindNotify(ps, message.Cookie); ok {
+		return bytes.Equal(n.Data, x.cookie)
+	}
+	n, ok := message.FindNotify(ps, message.InvalidKEPayload)
+	method, err := n.KeyExchange()
+	return ok && err == nil && method == x.pending.Method
 }
 
 // initRequest answers an IKE_SA_INIT request.
@@ -301,6 +334,12 @@ func (m *Machine) initRequest(port Port, from netip.AddrPort, h message.Header, 
 		return
 	}
 	for _, s := range m.sas {
+		if s.initiator && s.spii == h.InitiatorSPI {
+			// It is ours, sent back: where both ends have one identity and one secret
+			// we would talk to ourselves.
+			m.status.Refused++
+			return
+		}
 		if s.initiator || s.spii != h.InitiatorSPI || s.initial == nil {
 			continue
 		}

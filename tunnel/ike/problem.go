@@ -72,6 +72,9 @@ func (m *Machine) found(c Cause, format string, args ...any) {
 func (m *Machine) refused(format string, args ...any) {
 	text := plain(fmt.Sprintf(format, args...))
 	m.status.PeerSays, m.status.PeerSaidAt = text, m.now
+	if m.status.Cause == CauseSilence { // it is over
+		m.status.Problem, m.status.Cause = "", CauseOther
+	}
 	m.complain(CauseRefused, text)
 }
 
@@ -141,7 +144,7 @@ func (s *ikeSA) proclaim() {
 		return
 	}
 	s.proclaimed = true
-	if s.m.best() != nil {
+	if !s.bare() {
 		s.m.mended()
 	}
 	for _, text := range s.untold {

@@ -70,11 +70,11 @@ func (r *childRequest) result(s *ikeSA, ps []message.Payload) *child {
 	return s.childAnswered(ps, r.pending, r.x)
 }
 
-// createChild makes a pair where there is none.
+// createChild makes a pair where one is missing.
 type createChild struct{ childRequest }
 
 func (t *createChild) begin(s *ikeSA) (message.Exchange, []message.Payload, bool) {
-	if s.state != stateEstablished || s.m.best() != nil {
+	if s.state != stateEstablished || !s.bare() {
 		return 0, nil, false
 	}
 	ps, err := t.payloads(s)
@@ -151,8 +151,8 @@ func (t *rekeyChild) answered(s *ikeSA, ps []message.Payload) {
 		s.replaced(old)
 	case c == nil:
 		old.rested = m.now.Add(refusedRest)
-		if s.noESN && s.childFailures == 0 {
-			old.rested = m.now
+		if s.noESN && offersESN(t.x.offer) {
+			old.rested = m.now // at once without
 		}
 	case other != nil && loses(c.lowest, other.lowest):
 		// Both ends have replaced it at once; of the two new pairs ours goes (section 2.8.1).

@@ -113,6 +113,7 @@ type request struct {
 	tried     int
 	first     time.Time // when it was sent first
 	next      time.Time
+	doubted   bool // answered, by what may be forged: see doubt
 }
 
 // do queues a task, or begins it. Tasks with equal purpose are not queued twice;
@@ -213,7 +214,7 @@ func (s *ikeSA) tick() {
 		return
 	}
 	if s.out != nil && !now.Before(s.out.next) {
-		if s.out.tried >= tries {
+		if s.out.tried >= tries || s.out.doubted {
 			s.timedOut()
 			return
 		}
@@ -260,7 +261,7 @@ func (s *ikeSA) aged() {
 	}
 	// Who does not initiate waits for the peer to make one; but it may not know that there is none.
 	may := s.m.cfg.Initiate || !s.m.bareSince.IsZero() && now.Sub(s.m.bareSince) >= halfOpenLife
-	if may && !now.Before(s.childAt) && s.m.best() == nil && !s.crossing() {
+	if may && !now.Before(s.childAt) && s.bare() && !s.crossing() {
 		s.do(&createChild{})
 	}
 	if d := s.m.cfg.DPDDelay; d > 0 && now.Sub(s.heard) >= d && s.out == nil {
@@ -270,7 +271,7 @@ func (s *ikeSA) aged() {
 
 // timedOut gives the peer up.
 func (s *ikeSA) timedOut() {
-	m, was, what, asked := s.m, s.state, s.out.exchange, s.out.first
+	m, was, r := s.m, s.state, s.out
 	if n := s.successor; was == stateEstablished && n != nil && n.state == stateEstablished {
 		s.succeed(n) // the peer has replaced it, and our own request to do so is void
 		s.die(0)
@@ -279,11 +280,13 @@ func (s *ikeSA) timedOut() {
 	s.die(0)
 	switch was {
 	case stateInit:
-		m.status.Unanswered++
+		if !r.doubted {
+			m.status.Unanswered++
+		}
 		m.beginAt = m.now
 	case stateAuth, stateEstablished:
 		m.status.TimedOut++
-		m.found(CauseSilence, "the peer did not answer %s, %d times in %s: the IKE SA is given up", what, tries, m.now.Sub(asked).Round(time.Second/2))
+		m.found(CauseSilence, "the peer did not answer %s, %d times in %s: the IKE SA is given up", r.exchange, tries, m.now.Sub(r.first).Round(time.Second/2))
 		m.beginAt = m.now
 	case stateReplaced, stateDeleting, stateDead:
 	}
@@ -308,12 +311,27 @@ func (s *ikeSA) remove() {
 func (s *ikeSA) die(after time.Duration) {
 	s.dropChildren()
 	s.state, s.out, s.queue, s.initial = stateDead, nil, nil, nil
+	s.unlink()
 	if s.keys != nil {
 		s.keys.Wipe() // what it still repeats is encrypted already
 	}
 	s.forget = s.m.now.Add(after)
 	if after == 0 || s.m.count(func(o *ikeSA) bool { return o.state == stateDead }) > maxZombies {
 		s.m.sas = slices.DeleteFunc(s.m.sas, func(o *ikeSA) bool { return o == s })
+	}
+}
+
+// unlink takes an SA out of the row of those that have replaced one another: else
+// the one that lives would hold on to all before it.
+func (s *ikeSA) unlink() {
+	s.predecessor, s.successor = nil, nil
+	for _, o := range s.m.sas {
+		if o.predecessor == s {
+			o.predecessor = nil
+		}
+		if o.successor == s {
+			o.successor = nil
+		}
 	}
 }
 
@@ -351,12 +369,13 @@ func (s *ikeSA) key(k *keys.IKE) error {
 	return nil
 }
 
-// lower is the lower of two nonces (RFC 7296, section 2.8.1).
+// lower is the lower of two nonces (RFC 7296, section 2.8.1): a copy, for one of
+// them is a part of the peer's message, which may be long.
 func lower(a, b []byte) []byte {
 	if bytes.Compare(a, b) < 0 {
-		return a
+		return bytes.Clone(a)
 	}
-	return b
+	return bytes.Clone(b)
 }
 
 // loses reports whether the one of two crossing exchanges with nonce a gives way

@@ -20,17 +20,11 @@ const (
 // rule is that of RFC 7296, section 2.8.1: the one with the lowest nonce goes,
 // and whoever began it deletes it. If they were not made at once the newer stays:
 // who makes another one may have lost the one before, and not have said so.
+//
+// The one that stays may have no pair, because the peer, whose configuration is
+// still another one, has refused it. Until it has, the one before carries.
 func (m *Machine) settle() {
-	var all []*ikeSA
-	for _, s := range m.sas {
-		if s.state != stateEstablished {
-			continue
-		}
-		if _, open := s.outTask().(*rekeyIKE); open {
-			return // which one stays is open
-		}
-		all = append(all, s)
-	}
+	all := m.rivals()
 	for _, s := range all {
 		s.settleChildren()
 	}
@@ -42,10 +36,27 @@ func (m *Machine) settle() {
 		return
 	}
 	for _, s := range all {
-		if s != keep && (s.outdated && !keep.outdated || m.now.Sub(s.established) >= m.patience(s.ours)) {
+		if s == keep || len(s.installed()) > 0 && !keep.carries() {
+			continue
+		}
+		if s.outdated && !keep.outdated || m.now.Sub(s.established) >= m.patience(s.ours) {
 			s.remove()
 		}
 	}
+}
+
+// rivals are the IKE SAs of which one stays; none while a rekeying leaves open which.
+func (m *Machine) rivals() (all []*ikeSA) {
+	for _, s := range m.sas {
+		if s.state != stateEstablished {
+			continue
+		}
+		if _, open := s.outTask().(*rekeyIKE); open {
+			return nil
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // kept is the one of several IKE SAs that stays.
@@ -76,6 +87,21 @@ func (s *ikeSA) yields(o *ikeSA) bool {
 // ready reports whether the peer is known to have the SA as well.
 func (s *ikeSA) ready() bool {
 	return s.ours || s.m.now.Sub(s.established) >= halfOpenLife || slices.ContainsFunc(s.children, func(c *child) bool { return c.ready })
+}
+
+// carries reports whether the SA has a pair that the peer is known to have as well.
+func (s *ikeSA) carries() bool {
+	return slices.ContainsFunc(s.installed(), func(c *child) bool { return c.ready })
+}
+
+// bare reports whether a pair is missing: there is none at all, or the SA is the
+// one that stays, and what carries packets belongs to one that goes.
+func (s *ikeSA) bare() bool {
+	if s.m.best() == nil {
+		return true
+	}
+	all := s.m.rivals()
+	return len(s.installed()) == 0 && len(all) > 0 && kept(all) == s
 }
 
 func (m *Machine) patience(ours bool) time.Duration {

@@ -55,7 +55,7 @@ type Status struct {
 // IKESA is an IKE SA.
 type IKESA struct {
 	InitiatorSPI, ResponderSPI uint64
-	State                      string // connecting, established, rekeyed, deleting
+	State                      string // connecting, authenticating, established, replaced, deleting
 	Initiator                  bool   // we began it
 	Proposal                   string
 	LocalID, RemoteID          string
@@ -69,7 +69,7 @@ type IKESA struct {
 // ChildSA is a pair of CHILD SAs.
 type ChildSA struct {
 	InSPI, OutSPI        uint32
-	State                string // installed, rekeying, replaced, deleting
+	State                string // installed, replaced, deleting
 	Proposal             string
 	LocalTS, RemoteTS    []string
 	Established          time.Time
@@ -199,7 +199,7 @@ func (m *Machine) Status() Status {
 		if x.state == stateDead || x.state < stateEstablished && !x.initiator {
 			continue
 		}
-		if s.Asked.IsZero() && x.initiator && x.state < stateEstablished && x.out != nil && x.out.tried > 1 {
+		if s.Asked.IsZero() && x.initiator && x.state < stateEstablished && x.out != nil && x.out.tried > 1 && !x.out.doubted {
 			s.Asked, s.AskedAuth = x.out.first, x.state == stateAuth
 		}
 		i := IKESA{

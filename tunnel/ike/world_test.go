@@ -35,6 +35,7 @@ type world struct {
 	excused     time.Time     // until when packets may come without an SA: somebody gave up, or began anew
 	carried     int           // packets of ESP that arrived
 	psk         []byte        // that both ends have, or will have soon
+	esp         string        // the same of proposals
 	// hold, if set, decides what becomes of an IKE message instead of the network.
 	hold func(from int, datagram []byte) bool
 }
@@ -449,6 +450,8 @@ func randomWorld(t *testing.T, seed uint64, events int) {
 		w.loss, w.twice, w.delay = 0, 0, 50*time.Millisecond
 		w.run(20 * time.Second)
 		w.calm(150 * time.Second)
+		w.bounded(w.end[0])
+		w.bounded(w.end[1])
 	}
 	t.Logf("%d events, %d deeds, %d packets carried, %s of time", w.count, ops, w.carried, w.now.Sub(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 	if w.carried == 0 {
@@ -503,8 +506,12 @@ func (w *world) mischief() {
 		w.start(w.end[1])
 	case n < 95: // a pair has carried what it may
 		e.spent = map[uint32]bool{e.out: true}
-	case n < 97: // another secret, at the two ends one after the other
-		w.secret()
+	case n < 96: // another secret, at the two ends one after the other
+		w.psk = fmt.Appendf(nil, "secret %d of the test", w.r.Uint64())
+		w.reloads(func(c *Config) { c.PSK = w.psk })
+	case n < 97: // the same with ESP's proposals: the IKE SA comes about, and no pair
+		w.esp = []string{"aes256gcm16-x25519-esn-noesn", "aes128gcm16-esn-noesn", "aes256gcm16-noesn"}[w.r.IntN(3)]
+		w.reloads(func(c *Config) { c.ESP = proposals(w.t, message.ProtocolESP, w.esp) })
 	default: // nothing gets through
 		w.excuse(120 * time.Second)
 		before := w.loss
@@ -513,21 +520,11 @@ func (w *world) mischief() {
 	}
 }
 
-// secret gives both ends another secret, at most ten seconds apart.
-func (w *world) secret() {
+// reloads gives both ends another configuration, at most ten seconds apart: the
+// last one, if there is another one meanwhile.
+func (w *world) reloads(change func(c *Config)) {
 	w.excuse(3 * time.Minute)
-	w.psk = fmt.Appendf(nil, "secret %d of the test", w.r.Uint64())
-	change := func(e *end) func() {
-		return func() {
-			e.conf.PSK = w.psk // the last one, if there was another one meanwhile
-			w.do(e, func(m *Machine) {
-				if err := m.Reconfigure(w.now, e.conf); err != nil {
-					w.t.Error(err)
-				}
-			})
-		}
-	}
 	first := w.r.IntN(2)
-	change(w.end[first])()
-	w.after(time.Duration(w.r.Int64N(int64(10*time.Second))), change(w.end[1-first]))
+	w.reload(first, change)
+	w.after(time.Duration(w.r.Int64N(int64(10*time.Second))), func() { w.reload(1-first, change) })
 }

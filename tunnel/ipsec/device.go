@@ -3,6 +3,7 @@ package ipsec
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/esp"
@@ -62,6 +64,7 @@ type Device struct {
 	m    *ike.Machine
 	send func(datagram []byte) error // nil before Run and after it
 	buf  []byte
+	told time.Time // when the log last said that a message does not fit
 }
 
 // New makes a device, and opens the socket at port 500. It refuses what cannot
@@ -88,7 +91,7 @@ func New(c Config) (*Device, error) {
 	case err != nil && c.IKE.Raw:
 		return nil, fmt.Errorf("ipsec: %w", err)
 	case err != nil:
-		c.Log.Info("peers that begin at UDP port 500 are not heard", zap.Error(err))
+		c.Log.Warn("peers that begin at UDP port 500 are not heard: ss -lunp 'sport = :500' shows whether another program has it", zap.Error(err))
 	}
 	return d, nil
 }
@@ -251,8 +254,21 @@ func (e effects) Send(port ike.Port, _ netip.AddrPort, datagram []byte) {
 		d.at.send(datagram)
 	default:
 		d.buf = append(append(d.buf[:0], marker...), datagram...)
-		_ = d.send(d.buf) // see Run
+		if err := d.send(d.buf); errors.Is(err, unix.EMSGSIZE) { // other errors: see Run
+			d.tooLong(len(d.buf), time.Now())
+		}
 	}
+}
+
+// tooLong says, once a minute at most, that a message never leaves this machine: the socket sends no IP fragments, and
+// IKE's own (RFC 7383) are only for a peer that offers to take them.
+func (d *Device) tooLong(n int, now time.Time) {
+	if now.Sub(d.told) < time.Minute {
+		return
+	}
+	d.told = now
+	d.cfg.Log.Warn("IPsec: a message of IKE is longer than the card takes, and the peer takes no fragments (RFC 7383): allow fragmentation there, or use shorter certificates",
+		zap.Int("bytes", n))
 }
 
 // Log implements ike.Effects.

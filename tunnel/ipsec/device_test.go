@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sys/unix"
 
 	"github.com/transitd/transitd/tunnel"
 	"github.com/transitd/transitd/tunnel/ike"
@@ -256,6 +258,30 @@ func TestSilence(t *testing.T) {
 		c.wait(20 * time.Second)
 		c.up()
 		c.packets()
+	})
+}
+
+// A message that the card does not take is told, but not each time that it is sent again.
+func TestTooLongForTheCard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.WarnLevel)
+		d, err := New(Config{IKE: ikeConfig(t, 0, 4501), Log: zap.New(core)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var done sync.WaitGroup
+		sent := 0
+		done.Go(func() {
+			d.Run(ctx, func([]byte) error { sent++; return fmt.Errorf("send: %w", unix.EMSGSIZE) })
+		})
+		time.Sleep(50 * time.Second)
+		synctest.Wait()
+		if n := logs.FilterMessageSnippet("longer than the card takes").Len(); n != 1 || sent < 3 {
+			t.Errorf("told %d times after %d messages, want once", n, sent)
+		}
+		cancel()
+		done.Wait()
 	})
 }
 

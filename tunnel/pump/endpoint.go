@@ -41,7 +41,8 @@ type Endpoint struct {
 	loops     sync.WaitGroup
 	table     atomic.Pointer[table]
 
-	mu      sync.Mutex // of Add and Close, and of the list
+	mu      sync.Mutex // of Add and Close, and of what follows
+	closed  bool
 	tunnels []*Tunnel
 }
 
@@ -117,7 +118,7 @@ func (e *Endpoint) publish() *table {
 func (e *Endpoint) Add(cfg TunnelConfig) (*Tunnel, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.stop.Load() {
+	if e.closed {
 		return nil, fmt.Errorf("tunnel %s: the endpoint %s is closed", cfg.Name, e.cfg.Local)
 	}
 	t, err := newTunnel(e, cfg)
@@ -146,15 +147,18 @@ func (e *Endpoint) remove(t *Tunnel) bool {
 // Close closes all tunnels and the sockets.
 func (e *Endpoint) Close() error {
 	e.mu.Lock()
+	again := e.closed // from here on nothing is added
+	e.closed = true
 	tunnels := slices.Clone(e.tunnels)
 	e.mu.Unlock()
 	var errs []error
 	for _, t := range tunnels {
 		errs = append(errs, t.Close())
 	}
-	if e.stop.Swap(true) {
+	if again {
 		return errors.Join(errs...)
 	}
+	e.stop.Store(true)
 	for _, b := range e.bells {
 		b.ring()
 	}

@@ -160,6 +160,7 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 	}
 	most := l.overhead + l.split.MaxSegment() + l.trailer
 	perRun := evenly(l.split.Count(), min(l.t.lanes.MaxRun(), udp.MaxRunBytes/most))
+	sealed := 0
 	for more := true; more; {
 		if l.batch.Full() || len(l.segments)-l.segAt < perRun*most {
 			l.t.lanes.Flush(l.batch, l.sent, l.lost)
@@ -173,8 +174,11 @@ func (l *outbound) super(h gso.Header, pkt []byte, info packet.Info) tunnel.Drop
 			}
 			start, end, r := l.t.cfg.Codec.Seal(l.segments, l.segAt+l.overhead, n)
 			if r != tunnel.DropNone {
-				return r
+				l.count.Drop(r, l.split.Count()-sealed) // those before it go
+				more = false
+				break
 			}
+			sealed++
 			l.segAt = end
 			size = max(size, end-start)
 			bytes += n

@@ -2,11 +2,13 @@ package pump
 
 import (
 	"crypto/rand"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/transitd/transitd/pkg/netns"
 	"github.com/transitd/transitd/tunnel"
@@ -43,8 +45,8 @@ func TestNetnsStreams(t *testing.T) {
 		{name: "to another pump, without UDP_SEGMENT", plain: true, us: us, them: them, overhead: 50},
 		{name: "to another pump, WireGuard", us: us, them: them, change: withWireGuard(t, false), overhead: 60},
 		{name: "to another pump, WireGuard from one port, over IPv6", us: us6, them: them6, change: withWireGuard(t, true), overhead: 80, onePort: 4789},
-		{name: "to another pump, ESP without UDP", us: us, them: them, change: withESP(t), overhead: 57, protocol: protocolESP},
-		{name: "to another pump, ESP without UDP, over IPv6", us: us6, them: them6, change: withESP(t), overhead: 77, protocol: protocolESP},
+		{name: "to another pump, ESP without UDP", us: us, them: them, change: withESP(t, sa.Limits{}), overhead: 57, protocol: protocolESP},
+		{name: "to another pump, ESP without UDP, over IPv6", us: us6, them: them6, change: withESP(t, sa.Limits{}), overhead: 77, protocol: protocolESP},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t)
@@ -115,7 +117,7 @@ type espCodec struct{ *esp.Codec }
 func (espCodec) Control(dst, _ []byte) ([]byte, tunnel.DropReason) { return dst, tunnel.DropBadHeader }
 
 // withESP makes both ends' codecs.
-func withESP(t *testing.T) func(*vxlan.Config, *TunnelConfig) {
+func withESP(t *testing.T, limits sa.Limits) func(*vxlan.Config, *TunnelConfig) {
 	t.Helper()
 	var keys [2][]byte
 	for i := range keys {
@@ -125,7 +127,7 @@ func withESP(t *testing.T) func(*vxlan.Config, *TunnelConfig) {
 		}
 	}
 	return func(vx *vxlan.Config, c *TunnelConfig) {
-		p := sa.Pair{In: sa.Direction{SPI: 1001, Key: keys[0]}, Out: sa.Direction{SPI: 1002, Key: keys[1]}, Cipher: sa.AES256GCM16, ESN: true}
+		p := sa.Pair{In: sa.Direction{SPI: 1001, Key: keys[0]}, Out: sa.Direction{SPI: 1002, Key: keys[1]}, Cipher: sa.AES256GCM16, ESN: true, Limits: limits}
 		if a := vx.Local.String(); a == them || a == them6 {
 			p.In, p.Out = p.Out, p.In
 		}
@@ -137,13 +139,49 @@ func withESP(t *testing.T) func(*vxlan.Config, *TunnelConfig) {
 	}
 }
 
+// Where the codec refuses in the middle of a super packet, what was sealed before goes, and each segment after it is a
+// drop.
+func TestRefusedInsideASuperPacket(t *testing.T) {
+	const segment, segments, most = 1000, 30, 10
+	r := newRig(t)
+	r.protocol, r.queues = protocolESP, 1
+	tn := r.pump(r.us, us, them, withESP(t, sa.Limits{HardPackets: most}))
+	err := r.us.Do(func() error {
+		c, err := net.Dial("udp", net.JoinHostPort(innerThem, "9"))
+		if err != nil {
+			return err
+		}
+		raw, err := c.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			return joinClose(err, c)
+		}
+		var failed error
+		err = raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, segment) })
+		if err = errors.Join(err, failed); err == nil {
+			_, err = c.Write(make([]byte, segments*segment))
+		}
+		return joinClose(err, c)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s tunnel.Stats
+	r.eventually("all segments are counted", func() bool {
+		s = r.stats(r.us, tn)
+		return s.TXPackets+s.Drops["sa_expired"] >= segments
+	})
+	if s.TXPackets != most || s.Drops["sa_expired"] != segments-most {
+		t.Errorf("%d segments went, dropped %v; want %d and the others", s.TXPackets, s.Drops, most)
+	}
+}
+
 // Without UDP, who is not the peer is not heard, and what is no ESP of ours is counted by its name.
 func TestRawRefused(t *testing.T) {
 	for _, test := range []struct{ us, them, stranger, flag string }{{us, them, "192.0.2.77", ""}, {us6, them6, "2001:db8::77", " nodad"}} {
 		r := newRig(t)
 		r.protocol = protocolESP
 		r.run(r.them, "ip addr add "+test.stranger+" dev eth0"+test.flag)
-		tn := r.pump(r.us, test.us, test.them, withESP(t))
+		tn := r.pump(r.us, test.us, test.them, withESP(t, sa.Limits{}))
 		send := func(from string, payload string) {
 			t.Helper()
 			err := r.them.Do(func() error {

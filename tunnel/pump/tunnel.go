@@ -197,6 +197,7 @@ func (t *Tunnel) watch(ctx context.Context) {
 	defer ticker.Stop()
 	var heard uint64
 	var resolved bool
+	plain := t.lanes.Plain()
 	var asked time.Time
 	for {
 		now, was := time.Now(), heard
@@ -204,6 +205,10 @@ func (t *Tunnel) watch(ctx context.Context) {
 		if t.cfg.Codec.Resolved() && !resolved {
 			resolved = true
 			t.log.Info("the peer has been found", zap.Stringer("remote", t.cfg.Remote.Addr()))
+		}
+		if t.lanes.Plain() && !plain {
+			plain = true
+			t.log.Warn("datagrams are sent one by one from now on, which is slower: the card or a policy on the route refuses UDP_SEGMENT")
 		}
 		if !resolved || heard == was || now.Sub(asked) >= solicitSlow {
 			t.ask()

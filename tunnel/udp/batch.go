@@ -77,7 +77,7 @@ func (l *Lanes) flushLane(b *Batch, at, end int, sent, lost func(r *Run)) {
 		run, stop := &b.Runs[at], end
 		if l.plain.Load() {
 			if run.Count() > 1 {
-				l.one(fd, b, at, sent, lost)
+				_ = l.one(fd, b, at, sent, lost) // each datagram's fate was told
 				at++
 				continue
 			}
@@ -95,8 +95,12 @@ func (l *Lanes) flushLane(b *Batch, at, end int, sent, lost func(r *Run)) {
 			retried = true
 			continue
 		case run.Count() > 1 && unsegmentable(err):
-			// A card without checksum offload, or a policy on the route: segment ourselves from now on.
-			l.plain.Store(true)
+			// A card without checksum offload, or a policy on the route: segment ourselves from now on, if that helps.
+			// Some kernels say the same of datagrams that are too long for the card, and those will be shorter soon.
+			if l.one(fd, b, at, sent, lost) == nil {
+				l.plain.Store(true)
+			}
+			at, retried = at+1, false
 			continue
 		}
 		lost(run)
@@ -117,8 +121,8 @@ func unsegmentable(err error) bool {
 	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
-// one sends a run's datagrams without UDP_SEGMENT.
-func (l *Lanes) one(fd int, b *Batch, i int, sent, lost func(r *Run)) {
+// one sends a run's datagrams without UDP_SEGMENT and returns the last error.
+func (l *Lanes) one(fd int, b *Batch, i int, sent, lost func(r *Run)) (failed error) {
 	whole, part := b.Runs[i], &b.Runs[i] // a part of its own would escape to the callbacks: an allocation for each datagram
 	for buf := whole.Buf; len(buf) > 0; {
 		part.Buf = buf[:min(len(buf), whole.Size)]
@@ -131,10 +135,12 @@ func (l *Lanes) one(fd int, b *Batch, i int, sent, lost func(r *Run)) {
 		}
 		if err != nil {
 			lost(part)
+			failed = err
 		} else {
 			sent(part)
 		}
 	}
+	return failed
 }
 
 // prepare describes run i for the kernel.

@@ -85,11 +85,15 @@ func dropAll(fd int) error {
 // SendPlainly switches UDP_SEGMENT off: every datagram is sent for itself.
 func (l *Lanes) SendPlainly() { l.plain.Store(true) }
 
+// Plain reports whether UDP_SEGMENT is off: from the start, or because a send without
+// it succeeded where one with it had failed.
+func (l *Lanes) Plain() bool { return l.plain.Load() }
+
 // MaxRun is how many datagrams a run should have: one, where the kernel would
 // not take more as a whole. Then a batch is up to MaxRuns datagrams, which go by
 // one system call.
 func (l *Lanes) MaxRun() int {
-	if l.plain.Load() {
+	if l.Plain() {
 		return 1
 	}
 	return MaxRun

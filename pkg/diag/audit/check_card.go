@@ -36,7 +36,7 @@ func (a *auditor) checkGroups() {
 	}
 	for _, t := range a.in.Tunnels {
 		if t.Port == 0 {
-			a.skip("whether the security group lets the tunnel "+t.Name+" through", "the daemon does not tell the UDP port", "transitctl audit -c FILE")
+			a.skip("whether the security group lets the tunnel "+t.Name+" through", "the daemon does not tell the UDP port", "transitctl audit -c FILE AZURE.json")
 			continue
 		}
 		i := slices.IndexFunc(a.own, func(x netip.Addr) bool { return x.Is4() == t.Remote.Is4() })

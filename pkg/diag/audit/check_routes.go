@@ -69,7 +69,7 @@ func (a *auditor) balancer(s IntentRouteServer) (hop netip.Addr) {
 		}
 	}
 	if hop.IsValid() {
-		a.skip(fmt.Sprintf("whether %s is the load balancer in front of this node", hop), "all its routes have it as next hop, and the daemon does not tell", "transitctl audit -c FILE")
+		a.skip(fmt.Sprintf("whether %s is the load balancer in front of this node", hop), "all its routes have it as next hop, and the daemon does not tell", "transitctl audit -c FILE AZURE.json")
 	}
 	return hop
 }

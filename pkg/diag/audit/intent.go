@@ -63,9 +63,6 @@ type Announcement struct {
 	Local bool
 }
 
-// ikePort is IKE's of UDP, where ESP is in no UDP.
-const ikePort = 500
-
 // FromConfig takes the intent from a configuration. What is announced is only
 // known as far as the node originates it without a probe.
 func FromConfig(c *config.Config) Intent {
@@ -81,7 +78,7 @@ func FromConfig(c *config.Config) Intent {
 		if t.Encapsulation == config.EncapsulationIPsec {
 			x.Port, x.PeerPort, x.Spread, x.Raw = t.IPsec.Port, t.IPsec.PeerPort, t.IPsec.Paths > 1, !t.IPsec.UDPEncapsulation
 			if x.Raw {
-				x.Port, x.PeerPort = ikePort, ikePort
+				x.Port, x.PeerPort = config.IKEPort, config.IKEPort
 			}
 		}
 		in.Tunnels = append(in.Tunnels, x)

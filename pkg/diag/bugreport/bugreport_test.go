@@ -168,6 +168,26 @@ func TestScrubUnknown(t *testing.T) {
 	}
 }
 
+// TestScrubCertificates: they are public, and a bundle of authorities may be larger than any secret.
+func TestScrubCertificates(t *testing.T) {
+	t.Parallel()
+	bundle := strings.Repeat("-----BEGIN CERTIFICATE-----\n", 10_000)
+	d := disk{"ca": bundle, "c": bundle, "k": "the private key"}
+	const conf = "{cert_file: c, 'key_file': k, \"ca_file\": ca}\n"
+	s, err := NewScrubber([]byte(conf), d.read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{"of the private key": "of (removed)", "-----BEGIN CERTIFICATE-----": "-----BEGIN CERTIFICATE-----"} {
+		if got := string(s.Scrub([]byte(in))); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+	if _, err := NewScrubber([]byte("{key_file: ca, ca_file: ca}"), d.read); err == nil {
+		t.Error("authorities are also a key")
+	}
+}
+
 // TestConfig: secrets that do not belong into a configuration do not leave it either.
 func TestConfig(t *testing.T) {
 	t.Parallel()
@@ -175,6 +195,7 @@ func TestConfig(t *testing.T) {
 		"password: hunter2":                              "password: (removed)",
 		"  - {psk: abc, peer_public_key: def}":           "  - {psk: (removed), peer_public_key: def}",
 		`bgp: {"password": "a b", asn: 1}`:               `bgp: {"password": (removed), asn: 1}`,
+		"ipsec: {ppk: abc, ppk_id: q, ppk_file: /etc/p}": "ipsec: {ppk: (removed), ppk_id: q, ppk_file: /etc/p}",
 		"private_key: 'x'  # mine":                       "private_key: (removed)  # mine",
 		"private_key_file: /etc/k":                       "private_key_file: /etc/k",
 		"secret: |\n  line one\n\n  line two\nnext: 1":   "secret: (removed)\n\n\n\nnext: 1",

@@ -25,11 +25,12 @@ const maxSecretFile = 64 << 10
 type Scrubber struct{ secrets [][]byte }
 
 // secretFile finds keys whose value is the name of a file with a secret, as pkg/config has them:
-// private_key_file, preshared_key_file, next_private_key_file, password_file, …
-var secretFile = regexp.MustCompile(`(?m)["']?\b\w+_file["']?\s*:\s*(?:"([^"\n]+)"|'([^'\n]+)'|([^\s,}#"']+))`)
+// private_key_file, preshared_key_file, next_private_key_file, password_file, …; and
+// those of two public ones.
+var secretFile = regexp.MustCompile(`(?m)["']?\b(\w+_file)["']?\s*:\s*(?:"([^"\n]+)"|'([^'\n]+)'|([^\s,}#"']+))`)
 
 // inlineSecret finds secrets that somebody wrote into a configuration, which is then refused, but may be on disk.
-var inlineSecret = regexp.MustCompile(`(?i)(["']?\b\w*(?:password|passphrase|secret|psk|private_key|preshared_key|token)["']?\s*:\s*)("[^"\n]*"|'[^'\n]*'|[^\s,}#]+|$)`)
+var inlineSecret = regexp.MustCompile(`(?i)(["']?\b\w*(?:password|passphrase|secret|psk|ppk|private_key|preshared_key|token)["']?\s*:\s*)("[^"\n]*"|'[^'\n]*'|[^\s,}#]+|$)`)
 
 // userInfo and query find the parts of URLs that may hold a password or a signature.
 var (
@@ -41,10 +42,14 @@ var (
 // that is not there holds no secret; any other failure is an error, as then the
 // secret is not known and could not be removed.
 func NewScrubber(config []byte, read func(name string) ([]byte, error)) (*Scrubber, error) {
+	public := []string{"cert_file", "ca_file"} // certificates, and a machine's list of authorities may be large
 	s := &Scrubber{}
 	var errs []error
 	for _, m := range secretFile.FindAllSubmatch(config, -1) {
-		name := string(slices.Concat(m[1], m[2], m[3]))
+		if slices.Contains(public, string(m[1])) {
+			continue
+		}
+		name := string(slices.Concat(m[2], m[3], m[4]))
 		data, err := read(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"strings"
+
+	"github.com/transitd/transitd/pkg/config"
 )
 
 // bgpPort is where BGP sessions are accepted.
@@ -25,12 +27,16 @@ func (d *doctor) checkPorts() {
 		if d.n.Basis == BasisHost || d.n.Basis == "" {
 			severity = SeverityWarning // whether a node is to run here is not known
 		}
-		if s.Network == "udp" && s.Local.Port() == ikePort {
-			severity = SeverityWarning // a peer that begins at 4500 does not need it
+		why := ""
+		if s.Network == "udp" && s.Local.Port() == config.IKEPort {
+			why = ": tunnel " + d.n.raw() + ", without UDP encapsulation, has no other port for IKE, and the daemon does not start without it"
+			if d.n.raw() == "" {
+				severity, why = SeverityWarning, ": an IPsec peer that begins there is not heard; one that begins at 4500 is"
+			}
 		}
 		taken++
 		port := fmt.Sprintf("%s port %d", strings.ToUpper(s.Network), s.Local.Port())
-		d.find(PortTaken, severity, port, fmt.Sprintf("ss -lnp%c 'sport = :%d' # who is it? Then stop it", s.Network[0], s.Local.Port()), "%s has %s (%s)", s.Program, port, s.Local)
+		d.find(PortTaken, severity, port, fmt.Sprintf("ss -lnp%c 'sport = :%d' # who is it? Then stop it", s.Network[0], s.Local.Port()), "%s has %s (%s)%s", s.Program, port, s.Local, why)
 	}
 	if taken == 0 {
 		d.ok(PortTaken, "ports", "no other program has the tunnels' ports or TCP port %d", bgpPort)

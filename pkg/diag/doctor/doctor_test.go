@@ -142,6 +142,9 @@ func cases() map[string]struct {
 	ipsec := func(n *Node, _ *Host) {
 		n.Tunnels[0].Encapsulation, n.Tunnels[0].Port, n.Tunnels[0].PeerPort = "ipsec", 4500, 4500
 	}
+	raw := func(n *Node, _ *Host) {
+		n.Tunnels[0].Raw, n.Tunnels[0].Port, n.Tunnels[0].PeerPort = true, config.IKEPort, config.IKEPort
+	}
 	ipv6 := func(n *Node, _ *Host) { n.Tunnels[0].IPv6 = true }
 	unknown := func(n *Node, _ *Host) { *n = Node{} }
 	socket := func(network, local string) func(*Node, *Host) {
@@ -185,13 +188,14 @@ func cases() map[string]struct {
 			func(_ *Node, h *Host) { h.Daemon.Capabilities = 1 << capNetAdmin },
 			[]string{"error capabilities-missing transitd (77): the daemon runs without CAP_NET_RAW, CAP_NET_BIND_SERVICE"},
 		},
-		"files":         {func(_ *Node, h *Host) { h.Daemon.FileLimit = 64 }, []string{"warning file-limit-near transitd (77): the daemon has 60 files and sockets open, 64 are allowed"}},
-		"buffers":       {func(_ *Node, h *Host) { h.Daemon.Capabilities = 0 }, []string{"error capabilities-missing", "warning socket-buffers-small net.core.rmem_max", "warning socket-buffers-small net.core.wmem_max"}},
-		"another BGP":   {socket("tcp", "0.0.0.0:179"), []string{"error port-taken TCP port 179: bird (5) has TCP port 179 (0.0.0.0:179)"}},
-		"another VXLAN": {socket("udp", "[::]:4789"), []string{"error port-taken UDP port 4789"}},
-		"BGP elsewhere": {both(socket("tcp", "127.0.0.1:179"), socket("tcp", "10.9.9.9:179")), nil},
-		"BGP, no node":  {both(stopped, unknown, socket("tcp", "0.0.0.0:179")), []string{"warning port-taken TCP port 179"}},
-		"charon at 500": {both(ipsec, socket("udp", "0.0.0.0:500")), []string{"warning port-taken UDP port 500"}},
+		"files":                  {func(_ *Node, h *Host) { h.Daemon.FileLimit = 64 }, []string{"warning file-limit-near transitd (77): the daemon has 60 files and sockets open, 64 are allowed"}},
+		"buffers":                {func(_ *Node, h *Host) { h.Daemon.Capabilities = 0 }, []string{"error capabilities-missing", "warning socket-buffers-small net.core.rmem_max", "warning socket-buffers-small net.core.wmem_max"}},
+		"another BGP":            {socket("tcp", "0.0.0.0:179"), []string{"error port-taken TCP port 179: bird (5) has TCP port 179 (0.0.0.0:179)"}},
+		"another VXLAN":          {socket("udp", "[::]:4789"), []string{"error port-taken UDP port 4789"}},
+		"BGP elsewhere":          {both(socket("tcp", "127.0.0.1:179"), socket("tcp", "10.9.9.9:179")), nil},
+		"BGP, no node":           {both(stopped, unknown, socket("tcp", "0.0.0.0:179")), []string{"warning port-taken TCP port 179"}},
+		"charon at 500":          {both(ipsec, socket("udp", "0.0.0.0:500")), []string{"warning port-taken UDP port 500: bird (5) has UDP port 500 (0.0.0.0:500): an IPsec peer that begins there is not heard"}},
+		"charon at 500, raw ESP": {both(ipsec, raw, socket("udp", "0.0.0.0:500")), []string{"error port-taken UDP port 500: bird (5) has UDP port 500 (0.0.0.0:500): tunnel tr0, without UDP encapsulation, has no other"}},
 		"a policy for the peer": {policy(Policy{Direction: "out", From: here, To: there, Protects: true}), []string{
 			"error kernel-ipsec-takes-packets tr0: what is sent to 10.1.2.4 port 4789 has to be protected by an SA of the kernel's, by the kernel's policy out 10.0.2.0/24 to 10.1.2.0/24 with priority 0",
 		}},

@@ -73,7 +73,7 @@ func FromConfig(c *config.Config) Node {
 		if t.Encapsulation == config.EncapsulationIPsec {
 			x.Port, x.PeerPort = t.IPsec.Port, t.IPsec.PeerPort
 			if x.Raw = !t.IPsec.UDPEncapsulation; x.Raw {
-				x.Port, x.PeerPort = ikePort, ikePort
+				x.Port, x.PeerPort = config.IKEPort, config.IKEPort
 			}
 			x.Certificates = t.IPsec.CertFile != ""
 		}
@@ -127,6 +127,16 @@ func (n *Node) tunnel(name string) bool {
 	return slices.ContainsFunc(n.Tunnels, func(t Tunnel) bool { return t.Name == name })
 }
 
+// raw is the first tunnel whose ESP is in no UDP; empty if there is none.
+func (n *Node) raw() string {
+	for _, t := range n.Tunnels {
+		if t.Raw {
+			return t.Name
+		}
+	}
+	return ""
+}
+
 // Peers are the tunnels' peers, each once.
 func (n *Node) Peers() (list []netip.Addr) {
 	for _, t := range n.Tunnels {
@@ -147,15 +157,11 @@ func (n *Node) UDPPorts() (list []uint16) {
 	return list
 }
 
-// ikePort is where IKE is without UDP encapsulation. With it peers of other makes
-// begin there, and the tunnel listens there as well if it is free.
-const ikePort = 500
-
 // ListenPorts are the UDP ports on which another program would be in the way.
 func (n *Node) ListenPorts() []uint16 {
 	list := n.UDPPorts()
 	if slices.ContainsFunc(n.Tunnels, func(t Tunnel) bool { return t.Encapsulation == string(config.EncapsulationIPsec) && t.Port == 4500 }) {
-		list = append(list, ikePort)
+		list = append(list, config.IKEPort)
 	}
 	return list
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/transitd/transitd/pkg/config"
 	"github.com/transitd/transitd/pkg/netns/netnstest"
 )
 
@@ -215,7 +216,7 @@ func TestRawESP(t *testing.T) {
 		r.AddIptables("ip", string(member(a, "rules.iptables")))
 		n, h := healthyNode(), healthyHost()
 		n.Tunnels = n.Tunnels[:1]
-		n.Tunnels[0].Raw, n.Tunnels[0].Port, n.Tunnels[0].PeerPort = true, ikePort, ikePort
+		n.Tunnels[0].Raw, n.Tunnels[0].Port, n.Tunnels[0].PeerPort = true, config.IKEPort, config.IKEPort
 		h.Firewall = r
 		var got []string
 		for _, f := range Run(n, h).Findings {

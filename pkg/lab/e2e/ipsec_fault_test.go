@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/transitd/transitd/pkg/netns"
 	"github.com/transitd/transitd/pkg/netns/netnstest"
 )
@@ -378,10 +380,32 @@ func TestIPsecFaults(t *testing.T) {
 	}
 	each((*ipsecFaultPair).mended)
 	if !*updateFaults {
+		commandsOfFaults(t, ipsecFaultText(pairs))
 		return
 	}
 	if err := os.WriteFile(ipsecFaultDocument, []byte(ipsecFaultText(pairs)), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// commandsOfFaults compares the commands that status names with those of the
+// document. What it says besides has ages and times in it.
+func commandsOfFaults(t *testing.T, now string) {
+	t.Helper()
+	document, err := os.ReadFile(ipsecFaultDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := func(text string) (list []string) {
+		for _, line := range strings.Split(text, "\n") {
+			for _, m := range regexp.MustCompile("<br>`([^`]*)`").FindAllStringSubmatch(line, -1) {
+				list = append(list, strings.Split(line, "|")[1]+m[1])
+			}
+		}
+		return list
+	}
+	if d := cmp.Diff(commands(string(document)), commands(now)); d != "" {
+		t.Errorf("%s is stale, run: go test ./pkg/lab/e2e -run TestIPsecFaults -update-faults\n(-document +status)\n%s", ipsecFaultDocument, d)
 	}
 }
 
@@ -391,9 +415,9 @@ func ipsecFaultText(pairs []*ipsecFaultPair) string {
 
 # What transitd says when an IPsec tunnel does not come up
 
-Each fault is made between two transitds that both begin. The table has what ` + "`transitctl status`" + ` says at each end, and the
-command that it names next. The test makes every fault again: it fails if an end no longer says it, if it does not stay,
-if the log is flooded, or if it is still there when the fault is mended.
+Each fault is made between two transitds that both begin, unless the fault is that nobody does. The table has what ` + "`transitctl status`" + ` says at each end, and the
+command that it names next. The test makes every fault again: it fails if an end no longer says it or names another command, if it
+does not stay, if the log is flooded, or if it is still there when the fault is mended.
 
 | fault at the near end | the near end says | the far end says |
 |---|---|---|

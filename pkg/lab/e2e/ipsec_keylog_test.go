@@ -52,6 +52,9 @@ func TestIPsecKeyLog(t *testing.T) {
 			if s, _ := p.rawStatus(); !strings.Contains(s, "secrets are being written") { // degraded: there is no BGP here
 				t.Errorf("the key log is not told: %s", s)
 			}
+			if told := p.ctl("watch --last=1000 --follow=false"); !strings.Contains(told, "secrets are being written") {
+				t.Errorf("the key log is no event: %s", told)
+			}
 			options := []string{"-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE", "-o", "ip.check_checksum:TRUE"}
 			for file, table := range map[string]string{"tr0.ike.keys": "ikev2_decryption_table", "tr0.esp.keys": "esp_sa"} {
 				path := filepath.Join(logs, file)

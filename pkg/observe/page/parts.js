@@ -31,8 +31,10 @@ const dropWords = (n) => `${count(n)} ${n === 1 ? "packet" : "packets"} dropped 
 function ipsecPairs(x) {
   const child = x.child.find((c) => c.state === "installed"), list = [];
   if (child) list.push(pair("Cipher", child.proposal), pair("New keys", child.rekey_in_s > 0 ? `in ${duration(child.rekey_in_s)}` : "due"));
-  const ends = [x.certificate_expires_s, x.peer_certificate_expires_s].filter((s) => s !== null);
-  if (ends.length) list.push(pair("Certificates end", `in ${count(Math.floor(Math.min(...ends) / 86400))} days`));
+  else list.push(pair("Keys", "none"));
+  for (const [whose, s] of [["Our certificate", x.certificate_expires_s], ["The peer's certificate", x.peer_certificate_expires_s]]) {
+    if (s !== null) list.push(pair(whose, s < 0 ? `ended ${duration(-s)} ago` : `ends in ${duration(s)}`));
+  }
   return list;
 }
 
@@ -57,7 +59,7 @@ export function showTunnels(root, status, rates, history) {
       el("dl", { class: "rates" }, pair("Sent", bits(r ? r.tx_bits : null)), pair("Received", bits(r ? r.rx_bits : null))),
       drawing, el("p", { class: "legend" }, el("span", {}, "line: sent, area: received"), el("span", {}, `peak ${bits(top)}`)),
       el("dl", { class: "small" }, ...small));
-    if (t.ipsec && t.ipsec.child.length) box.append(el("dl", { class: "small" }, ...ipsecPairs(t.ipsec)));
+    if (t.ipsec) box.append(el("dl", { class: "small" }, ...ipsecPairs(t.ipsec)));
     if (dropped.length) {
       box.append(el("details", { open: opened.has(t.name), ontoggle: (e) => (e.target.open ? opened.add(t.name) : opened.delete(t.name)) },
         el("summary", {}, dropWords(dropped.reduce((n, [, v]) => n + v, 0))),

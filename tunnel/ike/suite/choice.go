@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ import (
 type Choice struct {
 	Number   uint8 // of the proposal accepted
 	Protocol message.Protocol
-	SPI      []byte // the SPI in the proposal: the peer's
+	SPI      []byte // the SPI in the proposal: the peer's; a copy, for it is kept longer than the message
 
 	Encryption  message.Transform
 	PRF         uint16                // IKE only
@@ -124,7 +125,7 @@ func match(theirs message.Proposal, ours Proposal) (c Choice, missing []string) 
 	if theirs.Protocol != ours.Protocol {
 		return c, []string{fmt.Sprintf("the protocol is %s, here %s", theirs.Protocol, ours.Protocol)}
 	}
-	c = Choice{Number: theirs.Number, Protocol: theirs.Protocol, SPI: theirs.SPI}
+	c = Choice{Number: theirs.Number, Protocol: theirs.Protocol, SPI: bytes.Clone(theirs.SPI)}
 	for _, kind := range kinds(theirs.Transforms, ours.Transforms) {
 		t, omit, ok := choose(kind, of(theirs.Transforms, kind), ours.of(kind))
 		switch {

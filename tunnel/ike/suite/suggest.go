@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/transitd/transitd/tunnel/ike/message"
@@ -12,8 +13,12 @@ func suggestion(protocol message.Protocol, word string) string {
 	switch {
 	case strings.HasSuffix(word, "!"):
 		return strings.TrimSuffix(word, "!") + " (nothing else is offered anyway)"
-	case strings.ContainsAny(word, "/,+: "):
-		return strings.Join(strings.FieldsFunc(word, func(r rune) bool { return strings.ContainsRune("/,+: ", r) }), "-")
+	case strings.ContainsAny(word, separators):
+		parts := strings.FieldsFunc(word, func(r rune) bool { return strings.ContainsRune(separators, r) })
+		if len(parts) > 1 && slices.ContainsFunc(parts[1:], encrypts) {
+			return "several proposals, one list element each"
+		}
+		return strings.Join(parts, "-")
 	case word == "gcm" || word == "gcm16":
 		return "aes256gcm16, in one word"
 	}
@@ -45,6 +50,16 @@ func suggestion(protocol message.Protocol, word string) string {
 		}
 	}
 	return best
+}
+
+// separators stand between words, or proposals, elsewhere.
+const separators = "/,+: "
+
+// encrypts reports whether a word is an encryption, with which a proposal begins.
+func encrypts(word string) bool {
+	return slices.ContainsFunc(algorithms(), func(a algorithm) bool {
+		return a.word == word && a.transform.Type == message.TransformEncryption
+	})
 }
 
 // distance is how many letters have to be changed, added or left out.
