@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/transitd/transitd/pkg/secret"
 )
 
 // openKeyLog opens a file that gets a tunnel's secrets, for tshark. One that is
@@ -33,14 +35,11 @@ func checkKeyLog(f *os.File, ours int) error {
 	if err != nil {
 		return err
 	}
-	st, known := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is no file: delete it, or name another folder", f.Name())
-	case !known || int(st.Uid) != ours:
+	if st, known := info.Sys().(*syscall.Stat_t); !known || int(st.Uid) != ours {
 		return fmt.Errorf("%s is not ours (user %d): delete it, and it is made anew with mode 0600", f.Name(), ours)
-	case info.Mode().Perm()&0o077 != 0: // chmod would be too late for who has it open
-		return fmt.Errorf("%s has mode %04o: others than its owner may read or change it; delete it, and it is made anew with mode 0600", f.Name(), info.Mode().Perm())
+	}
+	if err := secret.Private(f.Name(), info.Mode()); err != nil { // chmod would be too late for who has it open
+		return fmt.Errorf("%w; delete it, and it is made anew with mode 0600", err)
 	}
 	return nil
 }

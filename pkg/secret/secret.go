@@ -55,6 +55,9 @@ func owner(info fs.FileInfo) ids {
 	return ids{st.Uid, st.Gid}
 }
 
+// Private refuses what is no file, and one that anybody but its owner may read or change.
+func Private(file string, mode fs.FileMode) error { return check(file, mode, ids{}) }
+
 // check is the rule.
 func check(file string, mode fs.FileMode, of ids) error {
 	open := mode.Perm() & 0o077
