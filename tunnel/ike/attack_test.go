@@ -227,21 +227,14 @@ func TestSecretsOneAfterTheOther(t *testing.T) {
 		w := newWorld(t, 45, func(_, b *Config) { b.Initiate = false })
 		before, _ := w.up()
 		w.run(time.Minute)
-		change := func(e *end) {
-			e.conf.PSK = []byte("the next secret of the test")
-			w.do(e, func(m *Machine) {
-				if err := m.Reconfigure(w.now, e.conf); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		change(w.end[first])
+		change := func(c *Config) { c.PSK = []byte("the next secret of the test") }
+		w.reload(first, change)
 		for range 300 { // the old one carries meanwhile
 			w.packet(0)
 			w.packet(1)
 			w.run(time.Second)
 		}
-		change(w.end[1-first])
+		w.reload(1-first, change)
 		w.run(40 * time.Second)
 		if after, _ := w.up(); after.IKE[0].InitiatorSPI == before.IKE[0].InitiatorSPI {
 			t.Errorf("end %d first: the IKE SA is still one of the old secret", first)

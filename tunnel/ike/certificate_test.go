@@ -169,12 +169,7 @@ func TestCertificateEnds(t *testing.T) {
 					t.Errorf("end %d: %d problems in half an hour: %q", i, n, e.alarms)
 				}
 			}
-			root.until(&b.conf, "b.example", at.AddDate(1, 0, 0))
-			w.do(b, func(m *Machine) {
-				if err := m.Reconfigure(w.now, b.conf); err != nil {
-					t.Fatal(err)
-				}
-			})
+			w.reload(1, func(c *Config) { root.until(c, "b.example", at.AddDate(1, 0, 0)) })
 			w.calm(20 * time.Second)
 			w.run(10 * time.Second) // who answered waits for a sign that the peer has it
 			if s := a.m.Status(); s.Refusal(w.now) != "" || !s.PeerCertificateExpires.Equal(at.AddDate(1, 0, 0)) {

@@ -499,15 +499,7 @@ func TestReconfigure(t *testing.T) {
 	w.run(time.Minute)
 	both := func(change func(c *Config)) {
 		for _, i := range []int{1, 0} {
-			e := w.end[i]
-			c := e.conf
-			change(&c)
-			e.conf = c
-			w.do(e, func(m *Machine) {
-				if err := m.Reconfigure(w.now, c); err != nil {
-					t.Error(err)
-				}
-			})
+			w.reload(i, change)
 		}
 		for range 400 {
 			w.packet(0)

@@ -86,11 +86,7 @@ func TestMended(t *testing.T) {
 			m.Terminate(w.now)
 		})
 		w.run(20 * time.Second)
-		w.do(w.end[1], func(m *Machine) {
-			if err := m.Reconfigure(w.now, right); err != nil {
-				t.Fatal(err)
-			}
-		})
+		w.reload(1, func(c *Config) { *c = right })
 		w.run(20 * time.Second)
 		for i, e := range w.end {
 			if s := e.m.Status(); !s.Up || s.Refusal(w.now) != "" || s.Problem != "" || s.PeerSays != "" {
@@ -197,14 +193,8 @@ func TestOverdueAfterReload(t *testing.T) {
 	t.Parallel()
 	reload := func(w *world, ike, child time.Duration) {
 		t.Helper()
-		for _, e := range w.end {
-			c := e.conf
-			c.IKELifetime, c.ChildLifetime = ike, child
-			w.do(e, func(m *Machine) {
-				if err := m.Reconfigure(w.now, c); err != nil {
-					t.Fatal(err)
-				}
-			})
+		for i := range w.end {
+			w.reload(i, func(c *Config) { c.IKELifetime, c.ChildLifetime = ike, child })
 		}
 	}
 	w := newWorld(t, 26, both)

@@ -15,7 +15,7 @@ func (w *world) reload(end int, change func(c *Config)) {
 	change(&e.conf)
 	w.do(e, func(m *Machine) {
 		if err := m.Reconfigure(w.now, e.conf); err != nil {
-			w.t.Error(err)
+			w.t.Fatal(err)
 		}
 	})
 }
