@@ -94,9 +94,7 @@ func (a *app) printIPsec(x *control.IPsec) {
 		whose, issuer string
 		in            *int64
 	}{{"our certificate", x.CertificateIssuer, x.CertificateExpiresS}, {"the peer's certificate", x.PeerCertificateIssuer, x.PeerCertificateExpiresS}} {
-		if c.issuer != "" {
-			c.whose = fmt.Sprintf("%s, which %s rests on,", c.issuer, c.whose)
-		}
+		c.whose = control.CertificateThatEnds(c.whose, c.issuer)
 		switch {
 		case c.in == nil:
 		case *c.in < 0:

@@ -120,3 +120,12 @@ func (c *Client) Terminate(ctx context.Context, tunnel string) (d IPsecDone, err
 	err = c.do(ctx, http.MethodPost, "/v1/ipsec/terminate", url.Values{"tunnel": {tunnel}}, nil, &d)
 	return d, err
 }
+
+// CertificateThatEnds is how a person is told of a certificate that ends: whose it is,
+// or, where it rests on another one that ends before, that one's subject as well.
+func CertificateThatEnds(whose, issuer string) string {
+	if issuer == "" {
+		return whose
+	}
+	return issuer + ", which " + whose + " rests on,"
+}

@@ -246,10 +246,7 @@ func certificateWarnings(t TunnelView, now time.Time) (list []control.Advice) {
 		{"our certificate", t.IPsec.CertificateIssuer, t.IPsec.CertificateStarts, t.IPsec.CertificateExpires, "no new IKE SA can be made from then on", "transitctl tunnel # then renew it and transitctl reload"},
 		{"the peer's certificate", t.IPsec.PeerCertificateIssuer, time.Time{}, t.IPsec.PeerCertificateExpires, "what it authenticated ends then, and the tunnel goes down", "transitctl tunnel # then renew it at the peer, and have it loaded there"},
 	} {
-		what, day := c.whose, func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
-		if c.issuer != "" {
-			what = fmt.Sprintf("%s, which %s rests on,", c.issuer, c.whose)
-		}
+		what, day := control.CertificateThatEnds(c.whose, c.issuer), func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 		switch {
 		case now.Before(c.from):
 			what = fmt.Sprintf("%s is valid only from %s on: no IKE SA can be made", c.whose, day(c.from))

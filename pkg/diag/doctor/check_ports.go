@@ -29,8 +29,9 @@ func (d *doctor) checkPorts() {
 		}
 		why := ""
 		if s.Network == "udp" && s.Local.Port() == config.IKEPort {
-			why = ": tunnel " + d.n.raw() + ", without UDP encapsulation, has no other port for IKE, and the daemon does not start without it"
-			if d.n.raw() == "" {
+			if raw := d.n.raw(); raw != "" {
+				why = ": tunnel " + raw + ", without UDP encapsulation, has no other port for IKE, and the daemon does not start without it"
+			} else {
 				severity, why = SeverityWarning, ": an IPsec peer that begins there is not heard; one that begins at 4500 is"
 			}
 		}
